@@ -1,0 +1,126 @@
+// Package cli is what every jumpsuite command shares: how it starts, what its
+// exit codes mean, how an error reaches the person at the terminal, and how
+// flags are parsed.
+//
+// A command is
+//
+//	func main() { cli.Main("r3-container", run) }
+//	func run(ctx context.Context, args []string, stdio cli.Stdio) error
+//
+// and nothing below it calls os.Exit, reads os.Args or prints to os.Stdout.
+// Data goes to Stdio.Out, everything said to a person goes to Stdio.Err.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"golang.org/x/term"
+)
+
+// Stdio is a command's standard input, output and error.
+type Stdio struct {
+	In  io.Reader
+	Out io.Writer
+	Err io.Writer
+}
+
+// Terminal reports whether w is a terminal, and its width in columns.
+func Terminal(w io.Writer) (columns int, ok bool) {
+	f, isFile := w.(*os.File)
+	if !isFile || !term.IsTerminal(int(f.Fd())) {
+		return 0, false
+	}
+	columns, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || columns <= 0 {
+		columns = 80
+	}
+	return columns, true
+}
+
+// Color reports whether w may be sent colours: it is a terminal that can show
+// them, and the person has not asked for none (https://no-color.org).
+func Color(w io.Writer) bool {
+	_, ok := Terminal(w)
+	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// Interrupted is the cause of a context that a signal cancelled.
+type Interrupted struct{ Signal os.Signal }
+
+func (e *Interrupted) Error() string { return "interrupted by " + e.Signal.String() }
+
+// ExitCode is ExitInterrupted.
+func (e *Interrupted) ExitCode() int { return ExitInterrupted }
+
+// Main runs a command and exits with the code of its error.
+//
+// The first of SIGINT, SIGTERM and SIGHUP cancels ctx with an *Interrupted as
+// its cause; the second ends the process at once. SIGPIPE is taken, so that a
+// reader that went away shows as EPIPE on a write and kills nothing.
+func Main(name string, run func(ctx context.Context, args []string, stdio Stdio) error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	go func() {
+		cancel(&Interrupted{Signal: <-signals})
+		<-signals
+		os.Exit(ExitInterrupted)
+	}()
+	err := run(ctx, os.Args, Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	Report(os.Stderr, name, err)
+	os.Exit(ExitCode(err))
+}
+
+// Report prints err as "name: what, to what, why" and its hints, a line each.
+// It prints nothing for nil, and for a reader that went away.
+func Report(w io.Writer, name string, err error) {
+	if err == nil || errors.Is(err, syscall.EPIPE) || errors.Is(err, ErrReported) {
+		return
+	}
+	fmt.Fprintf(w, "%s: %s\n", name, Printable(err.Error()))
+	for _, hint := range hints(err) {
+		fmt.Fprintf(w, "hint: %s\n", Printable(hint))
+	}
+}
+
+// ErrReported marks an error that the person has already seen: its exit code
+// counts, its text is not printed again.
+var ErrReported = errors.New("already reported")
+
+// Printable makes s safe to show: control characters (C0, C1, DEL) and the
+// marks that change the direction of text are escaped, but for tab and newline.
+func Printable(s string) string {
+	clean := func(r rune) bool { return !hostile(r) }
+	if strings.IndexFunc(s, hostile) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if clean(r) {
+			b.WriteRune(r)
+			continue
+		}
+		fmt.Fprintf(&b, "\\u%04x", r)
+	}
+	return b.String()
+}
+
+func hostile(r rune) bool {
+	switch {
+	case r == '\n' || r == '\t':
+		return false
+	case r < 0x20 || r >= 0x7f && r <= 0x9f:
+		return true
+	case r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 || r == 0x200e || r == 0x200f || r == 0x061c:
+		return true
+	}
+	return false
+}
