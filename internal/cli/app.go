@@ -125,10 +125,18 @@ func Once(args []string, flags ...string) error {
 			}
 		}
 		if n > 1 {
-			errs = append(errs, Usage("give it once", "option --%s is given %d times", flag, n))
+			errs = append(errs, Usage("give it once", "option %s is given %d times", dashed(flag), n))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// dashed is a flag's name as people type it: -s, --service.
+func dashed(flag string) string {
+	if len(flag) == 1 {
+		return "-" + flag
+	}
+	return "--" + flag
 }
 
 // Version is the module version of this build, or the revision it was built from.

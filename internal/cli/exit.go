@@ -12,10 +12,12 @@ import (
 const (
 	ExitOK            = 0
 	ExitUsage         = 64  // the command line is wrong
+	ExitDamaged       = 65  // a log or a recording is not what was written
 	ExitNotFound      = 66  // no such cluster, service, task, image
 	ExitUnavailable   = 69  // AWS or a host cannot be reached, or no credentials
 	ExitSoftware      = 70  // a fault of ours
 	ExitBusy          = 73  // another deployment runs
+	ExitAudit         = 74  // it cannot be recorded, so nothing was done
 	ExitRolledBack    = 75  // the deployment failed and was rolled back
 	ExitNotRolledBack = 76  // the deployment failed and was not rolled back
 	ExitNotAllowed    = 77  // the policy does not allow it
@@ -28,10 +30,12 @@ const (
 const ExitHelp = `EXIT STATUS:
    0    done
    64   usage: the command line is wrong
+   65   the audit log, or a recording, is not as it was written
    66   no such cluster, container type, task or image
    69   AWS cannot be reached, or has no credentials for this call
    70   a fault of the program
    73   another deployment of this container type is running
+   74   the audit log cannot be written, so nothing was done
    75   the deployment failed and was rolled back
    76   the deployment failed and was not rolled back
    77   the policy does not allow it
