@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	urfave "github.com/urfave/cli/v2"
+
+	"jumpsuite/deployer"
+	"jumpsuite/internal/access"
+	"jumpsuite/internal/cli"
+	"jumpsuite/policy"
+)
+
+// deployAction is what the policy calls a deployment.
+const deployAction = "ecs.deploy"
+
+// deployCommand is `deploy`: flags, then one call.
+func deployCommand(stdio cli.Stdio, args []string) *urfave.Command {
+	flags := append([]urfave.Flag{
+		&urfave.StringFlag{Name: "container-type", Usage: "container type (ECS service) to deploy `NAME`"},
+		&urfave.StringFlag{Name: "image-url", Usage: "image to deploy `REGISTRY/REPOSITORY:TAG`, or with @sha256:…"},
+		&urfave.StringFlag{Name: "container", Usage: "container that gets the image, where there are several `NAME`"},
+		&urfave.StringFlag{Name: "strategy", Usage: "`STRATEGY`: rolling, or replacing, which stops the old tasks first", Value: string(deployer.Rolling)},
+		&urfave.DurationFlag{Name: "timeout", Usage: "`TIME` that the deployment may take, and its roll-back again", Value: deployer.DefaultTimeout},
+		&urfave.IntFlag{Name: "max-failures", Usage: "`NUMBER` of failed tasks with which it has failed", DefaultText: "as ECS's circuit breaker: half of the desired, at least 3"},
+		&urfave.BoolFlag{Name: "dry-run", Usage: "show the plan and the diff of the task definition, and change nothing", DisableDefaultText: true},
+		&urfave.BoolFlag{Name: "force", Usage: "deploy although the image runs already", DisableDefaultText: true},
+		&urfave.BoolFlag{Name: "supersede", Usage: "deploy although another deployment is running: this image takes over", DisableDefaultText: true},
+		&urfave.BoolFlag{Name: "skip-image-check", Usage: "do not ask ECR whether the image is there", DisableDefaultText: true},
+		&urfave.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FORMAT`: text, or json, one event a line", Value: "text"},
+		&urfave.DurationFlag{Name: "interval", Usage: "`TIME` between two looks at AWS", DefaultText: "2s to 10s, as things change"},
+	}, commonFlags()...)
+	return &urfave.Command{
+		Name:  "deploy",
+		Usage: "Deploy Containers to Hosts",
+		Description: "Registers the task definition of a container type anew with another image, updates the ECS\n" +
+			"service, and follows it until every new task is running and healthy, also in the load\n" +
+			"balancer. If it fails, the service goes back to the task definition that it had.",
+		Flags: flags,
+		Action: func(c *urfave.Context) error {
+			if err := once(args, flags); err != nil {
+				return err
+			}
+			return deploy(c, stdio)
+		},
+	}
+}
+
+func deploy(c *urfave.Context, stdio cli.Stdio) error {
+	request, err := deployRequest(c)
+	if err != nil {
+		return err
+	}
+	renderer, err := deployRenderer(c, stdio)
+	if err != nil {
+		return err
+	}
+	way, err := open(c, stdio, deployAction)
+	if err != nil {
+		return interruptedEarly(c.Context, err)
+	}
+	if way.Caller == nil {
+		fmt.Fprintln(stdio.Err, "note: not under sudo: your own AWS credentials are used, and AWS alone decides what they may")
+	}
+	d := deployer.New(way.Config, way.Cluster)
+	d.Interval, d.Tell, d.Allow = c.Duration("interval"), renderer.Tell, allowDeploy(way, request.ContainerType)
+	err = d.Deploy(c.Context, request)
+	renderer.End()
+	return err
+}
+
+// interruptedEarly says what an interruption before anything was read means.
+func interruptedEarly(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return cli.Errorf(cli.ExitInterrupted, "", "%v; nothing was changed", context.Cause(ctx))
+}
+
+// allowDeploy asks the policy with the whole image URL: what the caller left out
+// has been completed by then.
+func allowDeploy(way *access.Access, containerType string) func(deployer.Image) error {
+	return func(i deployer.Image) error {
+		return way.Allow(deployAction, policy.Resource{ContainerType: containerType, Image: i.String()})
+	}
+}
+
+// deployRequest parses the options, and finds all that is wrong with them.
+func deployRequest(c *urfave.Context) (deployer.Request, error) {
+	name, err1 := required(c, "container-type", "web")
+	url, err2 := required(c, "image-url", "123456789012.dkr.ecr.eu-central-1.amazonaws.com/web:1.2")
+	var image deployer.Image
+	var err3 error
+	if err2 == nil {
+		image, err3 = deployer.ParseImage(url)
+	}
+	strategy, err4 := deployer.ParseStrategy(c.String("strategy"))
+	request := deployer.Request{
+		ContainerType: name, Image: image, Container: c.String("container"), Strategy: strategy,
+		Timeout: c.Duration("timeout"), MaxFailures: c.Int("max-failures"),
+		Force: c.Bool("force"), Supersede: c.Bool("supersede"), SkipImageCheck: c.Bool("skip-image-check"), DryRun: c.Bool("dry-run"),
+	}
+	return request, errors.Join(err1, err2, err3, err4, limits(c))
+}
+
+func limits(c *urfave.Context) error {
+	var errs []error
+	if t := c.Duration("timeout"); t <= 0 {
+		errs = append(errs, cli.Usage("for example --timeout 20m", "--timeout %s is no time to deploy in", t))
+	}
+	if c.IsSet("interval") && c.Duration("interval") < deployer.MinInterval {
+		errs = append(errs, cli.Usage("AWS would throttle everybody's calls", "--interval %s is less than %s", c.Duration("interval"), deployer.MinInterval))
+	}
+	if c.IsSet("max-failures") && c.Int("max-failures") < 1 {
+		errs = append(errs, cli.Usage("1 fails with the first task", "--max-failures %d is less than 1", c.Int("max-failures")))
+	}
+	return errors.Join(errs...)
+}
+
+// deployRenderer shows a deployment as --output says: text is live on a
+// terminal, and plain lines elsewhere.
+func deployRenderer(c *urfave.Context, stdio cli.Stdio) (deployer.Renderer, error) {
+	switch format := strings.ToLower(c.String("output")); format {
+	case "json":
+		return &deployer.JSON{W: stdio.Out}, nil
+	case "text":
+		return textRenderer(c.Bool("dry-run"), stdio), nil
+	default:
+		return nil, cli.Usage("the formats are text and json", "unknown output format %q", format)
+	}
+}
+
+func textRenderer(diff bool, stdio cli.Stdio) deployer.Renderer {
+	if _, ok := cli.Terminal(stdio.Out); !ok || os.Getenv("TERM") == "dumb" {
+		return &deployer.Lines{W: stdio.Out, Diff: diff}
+	}
+	columns := func() int {
+		n, _ := cli.Terminal(stdio.Out)
+		return n
+	}
+	return &deployer.Live{W: stdio.Out, Columns: columns, Diff: diff}
+}

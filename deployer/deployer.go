@@ -1,0 +1,137 @@
+package deployer
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/service/ecr"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/smithy-go/middleware"
+
+	"jumpsuite/ecsstatus"
+)
+
+// ECS is the part of the ECS client that a Deployer uses besides its Readers.
+// UpdateService and RegisterTaskDefinition must not be repeated by the client:
+// a repetition after a lost answer would be a second deployment.
+type ECS interface {
+	ecsstatus.ECS
+	DescribeTaskDefinition(context.Context, *ecs.DescribeTaskDefinitionInput, ...func(*ecs.Options)) (*ecs.DescribeTaskDefinitionOutput, error)
+	ListTaskDefinitions(context.Context, *ecs.ListTaskDefinitionsInput, ...func(*ecs.Options)) (*ecs.ListTaskDefinitionsOutput, error)
+	ListServiceDeployments(context.Context, *ecs.ListServiceDeploymentsInput, ...func(*ecs.Options)) (*ecs.ListServiceDeploymentsOutput, error)
+	DescribeServiceRevisions(context.Context, *ecs.DescribeServiceRevisionsInput, ...func(*ecs.Options)) (*ecs.DescribeServiceRevisionsOutput, error)
+	RegisterTaskDefinition(context.Context, *ecs.RegisterTaskDefinitionInput, ...func(*ecs.Options)) (*ecs.RegisterTaskDefinitionOutput, error)
+	UpdateService(context.Context, *ecs.UpdateServiceInput, ...func(*ecs.Options)) (*ecs.UpdateServiceOutput, error)
+}
+
+// Deployer deploys to the services of one cluster. Make one with New.
+type Deployer struct {
+	// Allow is asked before anything is changed, with the whole image URL. If
+	// nil, everything is allowed.
+	Allow func(image Image) error
+	// Tell is told what happens. If nil, nobody is.
+	Tell func(Event)
+	// Interval is how often to look at AWS. Zero adapts: every two seconds
+	// while things change, every ten when they do not.
+	Interval time.Duration
+	// Images gives the ECR client of a region.
+	Images func(region string) Images
+
+	patient ECS               // repeats reads by itself: for what comes before the change
+	ecs     ECS               // repeats nothing: the following repeats itself
+	before  *ecsstatus.Reader // with patient
+	reader  *ecsstatus.Reader // with ecs
+	cluster string
+	region  string
+	clock   *serverClock
+	name    string // of the container type, for the events
+}
+
+// New returns a Deployer for a cluster (name or ARN).
+func New(cfg aws.Config, cluster string) *Deployer {
+	clock := &serverClock{}
+	cfg = cfg.Copy()
+	cfg.APIOptions = append(cfg.APIOptions, clock.watch)
+	once := cfg.Copy()
+	once.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
+	d := &Deployer{patient: ecs.NewFromConfig(cfg), ecs: ecs.NewFromConfig(once), cluster: cluster, region: cfg.Region, clock: clock}
+	d.before = &ecsstatus.Reader{ECS: d.patient, Balancers: elb.NewFromConfig(cfg), Cluster: cluster}
+	d.reader = &ecsstatus.Reader{ECS: d.ecs, Balancers: elb.NewFromConfig(once), Cluster: cluster}
+	d.Images = func(region string) Images {
+		return ecr.NewFromConfig(cfg, func(o *ecr.Options) { o.Region = region })
+	}
+	return d
+}
+
+// serverClock is AWS's clock: the Date header of its last answer. Its zero
+// value has heard nothing yet, and goes by our clock.
+type serverClock struct {
+	mu    sync.Mutex
+	at    time.Time // AWS's
+	heard time.Time // ours, then
+}
+
+// Now is AWS's time: what it last said, and what has passed here since.
+func (c *serverClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.at.IsZero() {
+		return time.Now().UTC()
+	}
+	return c.at.Add(time.Since(c.heard)).UTC()
+}
+
+// hear keeps the latest time: answers may come in another order than they were
+// made in.
+func (c *serverClock) hear(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at.After(c.at) {
+		c.at, c.heard = at, time.Now()
+	}
+}
+
+// watch is an API option of the SDK that hears the time of each answer, of
+// errors too.
+func (c *serverClock) watch(stack *middleware.Stack) error {
+	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("jumpsuite:clock", func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+		out, metadata, err := next.HandleDeserialize(ctx, in)
+		if at, ok := awsmiddleware.GetServerTime(metadata); ok {
+			c.hear(at)
+		}
+		return out, metadata, err
+	}), middleware.Before)
+}
+
+// sleep waits for d of our time, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+const (
+	quickLook = 2 * time.Second
+	slowLook  = 10 * time.Second
+	// MinInterval is the least Interval: ten looks a second are forty calls,
+	// twice what AWS's buckets refill with.
+	MinInterval = 100 * time.Millisecond
+)
+
+// backoff is how long to wait before the n-th repetition (from 1).
+func (d *Deployer) backoff(n int) time.Duration {
+	base := quickLook
+	if d.Interval > 0 {
+		base = d.Interval
+	}
+	return base << min(n-1, 4)
+}

@@ -1,0 +1,99 @@
+package deployer
+
+import (
+	"time"
+
+	"jumpsuite/ecsstatus"
+)
+
+// Kind is what an Event tells. The words are API: docs/deploying.md lists them.
+type Kind string
+
+// The kinds of events.
+const (
+	Planned       Kind = "plan"            // Plan is what will be done
+	Noted         Kind = "note"            // something to know that changes nothing
+	Registered    Kind = "registered"      // TaskDefinition is the new revision
+	Updated       Kind = "updated"         // Deployment has begun
+	Progressed    Kind = "progress"        // Progress is how far it is
+	ServiceSaid   Kind = "service-event"   // Message is ECS's, of the service
+	TaskStopped   Kind = "task-stopped"    // Task is a task of the deployment that stopped
+	AWSLost       Kind = "aws-lost"        // AWS does not answer; the following goes on
+	AWSBack       Kind = "aws-back"        // AWS answers again
+	Done          Kind = "deployed"        // every new task is running and healthy
+	NothingToDo   Kind = "nothing-to-do"   // the image runs already
+	Broke         Kind = "failed"          // Message says why
+	RollingBack   Kind = "rolling-back"    // to TaskDefinition, by Deployment
+	RolledBack    Kind = "rolled-back"     // every task of the former definition is running and healthy
+	NotRolledBack Kind = "not-rolled-back" // Message says why
+	Overtaken     Kind = "superseded"      // someone else's deployment took over
+	Restored      Kind = "restored"        // minimumHealthyPercent and maximumPercent are as they were
+	Interrupted   Kind = "interrupted"     // the following ended, AWS goes on
+)
+
+// Event is something that happened. Its JSON is API: docs/deploying.md.
+type Event struct {
+	Time           time.Time       `json:"time"` // AWS's clock
+	Kind           Kind            `json:"event"`
+	ContainerType  string          `json:"containerType"`
+	Deployment     string          `json:"deployment,omitempty"`
+	TaskDefinition string          `json:"taskDefinition,omitempty"`
+	Message        string          `json:"message"`
+	Plan           *Plan           `json:"plan,omitempty"`
+	Progress       *Progress       `json:"progress,omitempty"`
+	Task           *ecsstatus.Task `json:"task,omitempty"`
+	// Changed is whether Progress differs from the one before.
+	Changed bool `json:"-"`
+}
+
+// Progress is how far a deployment is.
+type Progress struct {
+	Desired  int    `json:"desired"`
+	Started  int    `json:"started"` // new tasks that have not stopped
+	Running  int    `json:"running"`
+	Healthy  int    `json:"healthy"` // running, healthy, and healthy in every load balancer
+	Failed   int    `json:"failed"`  // new tasks that stopped by themselves
+	Old      int    `json:"old"`     // tasks of earlier deployments that run
+	Draining int    `json:"draining"`
+	Rollout  string `json:"rolloutState,omitempty"`
+	// Missing is what is still to come, in words.
+	Missing []string `json:"missing,omitempty"`
+}
+
+// tell tells an event, at AWS's time.
+func (d *Deployer) tell(e Event) {
+	if d.Tell == nil {
+		return
+	}
+	if e.Time.IsZero() {
+		e.Time = d.clock.Now()
+	}
+	e.Time = e.Time.UTC().Truncate(time.Millisecond)
+	e.ContainerType = d.name
+	d.Tell(e)
+}
+
+// progress sums an observation up.
+func progress(g Goal, o Observation, v Verdict) Progress {
+	p := Progress{Missing: v.Missing, Failed: len(failing(o.Tasks))}
+	p.Old, p.Draining = oldTasks(o)
+	for _, t := range o.Tasks {
+		if t.LastStatus == "STOPPED" || t.DesiredStatus == "STOPPED" {
+			continue
+		}
+		p.Started++
+		if t.LastStatus == "RUNNING" {
+			p.Running++
+		}
+		if lacking(g, o, t) == "" {
+			p.Healthy++
+		}
+	}
+	if o.Service != nil {
+		p.Desired = desired(o.Service)
+		if own := o.Service.Deployment(g.ID); own != nil {
+			p.Rollout = own.RolloutState
+		}
+	}
+	return p
+}

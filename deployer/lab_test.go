@@ -1,0 +1,261 @@
+package deployer_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+
+	"jumpsuite/deployer"
+	"jumpsuite/internal/awsconfig"
+	"jumpsuite/internal/cli"
+	"jumpsuite/internal/lab"
+	"jumpsuite/internal/lab/world"
+)
+
+// theatre is a lab and a deployer that is pointed at it.
+type theatre struct {
+	t      *testing.T
+	lab    *lab.Lab
+	cfg    aws.Config
+	d      *deployer.Deployer
+	events []deployer.Event
+}
+
+func play(t *testing.T, text string) *theatre {
+	t.Helper()
+	w, err := world.Parse([]byte(text), "world")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Clock.Speed = 300
+	l, err := lab.Start(t.Context(), lab.Config{World: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	for _, v := range l.Env() {
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
+	cfg, err := awsconfig.Load(t.Context(), awsconfig.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &theatre{t: t, lab: l, cfg: cfg, d: deployer.New(cfg, "prod")}
+	p.d.Interval = 20 * time.Millisecond
+	p.d.Tell = func(e deployer.Event) { p.events = append(p.events, e) }
+	return p
+}
+
+func (p *theatre) deploy(ctx context.Context, image string) error {
+	p.t.Helper()
+	i, err := deployer.ParseImage(image)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return p.d.Deploy(ctx, deployer.Request{ContainerType: "web", Image: i, Timeout: 24 * time.Hour})
+}
+
+func (p *theatre) count(operation string) int {
+	n := 0
+	for _, c := range p.lab.Calls() {
+		if c.Operation == operation {
+			n++
+		}
+	}
+	return n
+}
+
+// revisions is how many revisions of a family there are.
+func (p *theatre) revisions(family string) int {
+	out, err := ecs.NewFromConfig(p.cfg).ListTaskDefinitions(p.t.Context(), &ecs.ListTaskDefinitionsInput{FamilyPrefix: &family})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return len(out.TaskDefinitionArns)
+}
+
+func (p *theatre) deployment() string {
+	out, err := ecs.NewFromConfig(p.cfg).DescribeServices(p.t.Context(), &ecs.DescribeServicesInput{Cluster: aws.String("prod"), Services: []string{"web"}})
+	if err != nil || len(out.Services) != 1 {
+		p.t.Fatal(out, err)
+	}
+	return aws.ToString(out.Services[0].Deployments[0].Id)
+}
+
+const idleWorld = `
+clusters: [{name: prod, hosts: [{}]}]
+images: [{repository: web, tags: ["1", "2"]}]
+services: [{name: web, image: "web:1", desired: 0}]
+`
+
+const busyWorld = `
+clusters: [{name: prod, hosts: [{count: 2}]}]
+images: [{repository: web, tags: ["1", "2"]}]
+services: [{name: web, image: "web:1", desired: 2, port: 80, load-balancers: [{interval: 5s, healthy: 2}]}]
+`
+
+func TestNothingIsChangedThatIsNotAllowed(t *testing.T) {
+	p := play(t, idleWorld)
+	var asked string
+	refusal := errors.New("not allowed")
+	p.d.Allow = func(i deployer.Image) error {
+		asked = i.String()
+		return refusal
+	}
+	if err := p.deploy(t.Context(), "web:2"); !errors.Is(err, refusal) {
+		t.Errorf("deploy: %v, want the refusal", err)
+	}
+	if want := "123456789012.dkr.ecr.eu-central-1.amazonaws.com/web:2"; asked != want {
+		t.Errorf("asked about %q, want %q", asked, want)
+	}
+	if n := p.count("RegisterTaskDefinition") + p.count("UpdateService"); n != 0 || len(p.events) != 0 {
+		t.Errorf("%d changes, events %v", n, p.events)
+	}
+}
+
+// Whatever goes wrong with the two changing calls, and whenever, there is one
+// new revision and one new deployment in the end.
+func TestChangesThatGoWrongAreNeverDoubled(t *testing.T) {
+	for _, operation := range []string{"RegisterTaskDefinition", "UpdateService"} {
+		for _, kind := range []string{"server", "unavailable", "cut", "throttle"} {
+			t.Run(operation+" "+kind, func(t *testing.T) {
+				p := play(t, idleWorld)
+				p.once(world.Fault{Operation: operation, Error: kind, Times: 1}, 0, "web:2", 2)
+				p.once(world.Fault{Operation: operation, Error: kind, Times: 1}, 8*time.Second, "web:1", 2)
+				if kind == "throttle" {
+					return // AWS does not throttle what it has done
+				}
+				p.once(world.Fault{Operation: operation, Error: kind, Times: 1, After: true}, 0, "web:2", 1)
+				p.once(world.Fault{Operation: operation, Error: kind, Times: 1, After: true}, 8*time.Second, "web:1", 1)
+			})
+		}
+	}
+}
+
+// once deploys with a fault and with reads of an age, and checks that there is
+// one new revision, and the deployment that was followed, after so many calls.
+func (p *theatre) once(f world.Fault, stale time.Duration, image string, calls int) {
+	p.t.Helper()
+	before := p.revisions("web")
+	p.lab.AddFault(f)
+	p.lab.AddFault(world.Fault{Operation: "*", Stale: world.Duration(stale)})
+	p.lab.ResetCalls()
+	if err := p.deploy(p.t.Context(), image); err != nil {
+		p.t.Fatalf("%+v: %v", f, err)
+	}
+	p.lab.ClearFaults()
+	if n := p.revisions("web") - before; n != 1 {
+		p.t.Errorf("%+v, reads %s old: %d new revisions, want 1", f, stale, n)
+	}
+	if n := p.count(f.Operation); n != calls {
+		p.t.Errorf("%+v, reads %s old: called %d times, want %d", f, stale, n, calls)
+	}
+	if got, want := p.deployment(), p.last(deployer.Updated).Deployment; got != want {
+		p.t.Errorf("%+v, reads %s old: the deployment is %s, followed was %s", f, stale, got, want)
+	}
+	// Or the next one would read that this one is still under way.
+	if err := p.lab.Clock.Sleep(p.t.Context(), 12*time.Second); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *theatre) last(kind deployer.Kind) deployer.Event {
+	for i := len(p.events) - 1; i >= 0; i-- {
+		if p.events[i].Kind == kind {
+			return p.events[i]
+		}
+	}
+	p.t.Fatalf("no event %s", kind)
+	return deployer.Event{}
+}
+
+// The figure in docs/deploying.md: five calls a look with a load balancer.
+func TestLookCostsFewCalls(t *testing.T) {
+	p := play(t, busyWorld)
+	if err := p.deploy(t.Context(), "web:2"); err != nil {
+		t.Fatal(err)
+	}
+	looks := 0
+	for _, e := range p.events {
+		if e.Kind == deployer.Progressed {
+			looks++
+		}
+	}
+	for operation, want := range map[string]int{
+		"DescribeServices": looks + 1, "ListTasks": 2 * looks, "DescribeTasks": looks,
+		"DescribeTargetHealth": looks + 1, "DescribeTaskDefinition": 1, "DescribeImages": 1,
+		"RegisterTaskDefinition": 1, "UpdateService": 1,
+	} {
+		if got := p.count(operation); got != want || looks == 0 {
+			t.Errorf("%d looks: %d %s, want %d", looks, got, operation, want)
+		}
+	}
+	if got := p.count("DescribeContainerInstances"); got > 2 {
+		t.Errorf("%d DescribeContainerInstances: what does not change is asked for again", got)
+	}
+}
+
+// Interrupted at any moment, the error says what there is, and it is true.
+func TestInterruptedAtAnyMoment(t *testing.T) {
+	for _, tt := range []struct {
+		at      deployer.Kind
+		changes int
+		want    string
+	}{
+		{deployer.Planned, 0, "nothing was changed"},
+		{deployer.Registered, 1, "the service is unchanged, revision web:2 is registered and not used"},
+		{deployer.Updated, 2, "the deployment goes on in AWS: ecs-svc/"},
+		{deployer.Progressed, 2, "the deployment goes on in AWS: ecs-svc/"},
+	} {
+		t.Run(string(tt.at), func(t *testing.T) {
+			p := play(t, busyWorld)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			p.d.Tell = func(e deployer.Event) {
+				if e.Kind == tt.at {
+					cancel(errors.New("interrupted"))
+				}
+			}
+			err := p.deploy(ctx, "web:2")
+			if err == nil || !strings.Contains(err.Error(), tt.want) || cli.ExitCode(err) != cli.ExitInterrupted {
+				t.Errorf("error %v (code %d), want %q and 130", err, cli.ExitCode(err), tt.want)
+			}
+			if n := p.count("RegisterTaskDefinition") + p.count("UpdateService"); n != tt.changes {
+				t.Errorf("%d changes, want %d", n, tt.changes)
+			}
+		})
+	}
+}
+
+// Two people, one service: who came second wins, who came first is told, and
+// rolls nothing back.
+func TestOneWhoIsSupersededLeavesTheOtherAlone(t *testing.T) {
+	p := play(t, strings.Replace(busyWorld, `["1", "2"]`, `["1", "2", "3"]`, 1))
+	second := deployer.New(p.cfg, "prod")
+	second.Interval = p.d.Interval
+	image, err := deployer.ParseImage("web:3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var other error
+	p.d.Tell = func(e deployer.Event) {
+		if e.Kind == deployer.Updated {
+			other = second.Deploy(t.Context(), deployer.Request{ContainerType: "web", Image: image, Supersede: true})
+		}
+	}
+	err = p.deploy(t.Context(), "web:2")
+	if cli.ExitCode(err) != cli.ExitBusy || !strings.Contains(err.Error(), "was superseded: deployment ecs-svc/") {
+		t.Errorf("the first ended with %v, want code 73", err)
+	}
+	if other != nil {
+		t.Errorf("the second ended with %v", other)
+	}
+	if n := p.count("UpdateService"); n != 2 {
+		t.Errorf("%d UpdateService, want 2: one each", n)
+	}
+}

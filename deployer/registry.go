@@ -1,0 +1,105 @@
+package deployer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ecr"
+	ecrtypes "github.com/aws/aws-sdk-go-v2/service/ecr/types"
+
+	"jumpsuite/internal/awsconfig"
+	"jumpsuite/internal/cli"
+)
+
+// Images is the part of the ECR client that a Deployer uses.
+type Images interface {
+	DescribeImages(context.Context, *ecr.DescribeImagesInput, ...func(*ecr.Options)) (*ecr.DescribeImagesOutput, error)
+}
+
+// Checked is what the registry said of an image.
+type Checked struct {
+	Digest string // empty if it could not be asked
+	Note   string // why it could not be asked, or what is odd
+}
+
+// check asks ECR for an image. Only the registry of the account itself can be
+// asked; for any other it says so. An image that is not there is an error with
+// code 66, an ECR that does not answer one with 69: a deployment that cannot
+// be checked does not begin.
+func (d *Deployer) check(ctx context.Context, i Image, account string) (Checked, error) {
+	owner, region, ok := i.ecrRegistry()
+	if !ok || owner != account {
+		return Checked{Digest: i.Digest, Note: fmt.Sprintf("registry %s is not this account's ECR: whether it has the image cannot be checked", registryName(i))}, nil
+	}
+	out, err := d.Images(region).DescribeImages(ctx, &ecr.DescribeImagesInput{
+		RegistryId: aws.String(owner), RepositoryName: aws.String(i.Repository), ImageIds: []ecrtypes.ImageIdentifier{identifier(i)},
+	})
+	if err != nil {
+		return Checked{}, d.checkError(ctx, i, owner, region, err)
+	}
+	if len(out.ImageDetails) == 0 {
+		return Checked{}, noImage(i, nil)
+	}
+	return Checked{Digest: aws.ToString(out.ImageDetails[0].ImageDigest)}, nil
+}
+
+func registryName(i Image) string {
+	if i.Registry == "" {
+		return "docker.io"
+	}
+	return i.Registry
+}
+
+// identifier asks by the digest where there is one: Docker pulls by it too,
+// and does not look at the tag.
+func identifier(i Image) ecrtypes.ImageIdentifier {
+	if i.Digest != "" {
+		return ecrtypes.ImageIdentifier{ImageDigest: aws.String(i.Digest)}
+	}
+	return ecrtypes.ImageIdentifier{ImageTag: aws.String(i.Tag)}
+}
+
+func (d *Deployer) checkError(ctx context.Context, i Image, owner, region string, err error) error {
+	if _, ok := errors.AsType[*ecrtypes.ImageNotFoundException](err); ok {
+		return noImage(i, d.tags(ctx, i, owner, region))
+	}
+	if _, ok := errors.AsType[*ecrtypes.RepositoryNotFoundException](err); ok {
+		return cli.Errorf(cli.ExitNotFound, "check the name, and that the image has been pushed", "no repository %s in registry %s", i.Repository, i.Registry)
+	}
+	return cli.Errorf(cli.ExitUnavailable, "--skip-image-check deploys without knowing whether the image is there",
+		"check image %s in ECR: %w", i.Short(), awsconfig.Explain(err))
+}
+
+func noImage(i Image, newest []string) error {
+	hint := "push it first"
+	if near := cli.Nearest(i.Tag, newest, 3); len(near) > 0 {
+		hint = "the nearest tags are " + strings.Join(near, ", ")
+	} else if len(newest) > 0 {
+		hint = "the newest tags are " + strings.Join(newest[:min(5, len(newest))], ", ")
+	}
+	return cli.Errorf(cli.ExitNotFound, hint, "no image %s in repository %s", i.Short(), i.Repository)
+}
+
+// tags are the tags of a repository, the newest first. They are for a hint, so
+// an error is no reason to say anything else.
+func (d *Deployer) tags(ctx context.Context, i Image, owner, region string) []string {
+	out, err := d.Images(region).DescribeImages(ctx, &ecr.DescribeImagesInput{
+		RegistryId: aws.String(owner), RepositoryName: aws.String(i.Repository), MaxResults: aws.Int32(1000),
+		Filter: &ecrtypes.DescribeImagesFilter{TagStatus: ecrtypes.TagStatusTagged},
+	})
+	if err != nil {
+		return nil
+	}
+	slices.SortStableFunc(out.ImageDetails, func(a, b ecrtypes.ImageDetail) int {
+		return aws.ToTime(b.ImagePushedAt).Compare(aws.ToTime(a.ImagePushedAt))
+	})
+	var tags []string
+	for _, image := range out.ImageDetails {
+		tags = append(tags, image.ImageTags...)
+	}
+	return tags
+}

@@ -1,0 +1,189 @@
+package deployer
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"jumpsuite/internal/cli"
+)
+
+// Renderer shows events. It has no errors: a reader that went away, or a
+// terminal that was closed, must not stop a deployment from being followed or
+// rolled back.
+type Renderer interface {
+	Tell(Event)
+	// End is called when nothing more will be told.
+	End()
+}
+
+// heartbeat is after how much of AWS's time a progress that has not changed is
+// shown again, so that nobody takes waiting for hanging.
+const heartbeat = time.Minute
+
+// JSON writes each event as one line of JSON.
+type JSON struct {
+	W io.Writer
+
+	shown time.Time
+}
+
+// Tell writes e, but for progress that is the same as before.
+func (j *JSON) Tell(e Event) {
+	if stale(e, &j.shown) {
+		return
+	}
+	encoder := json.NewEncoder(j.W)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(e) // see Renderer
+}
+
+// End does nothing.
+func (j *JSON) End() {}
+
+// stale reports whether e is progress that need not be shown.
+func stale(e Event, shown *time.Time) bool {
+	if e.Kind != Progressed {
+		return false
+	}
+	if !e.Changed && e.Time.Sub(*shown) < heartbeat {
+		return true
+	}
+	*shown = e.Time
+	return false
+}
+
+// Lines writes each event as a line with AWS's time in front.
+type Lines struct {
+	W io.Writer
+	// Diff is whether a plan is shown with its diff.
+	Diff bool
+
+	shown time.Time
+}
+
+// Tell writes e, but for progress that is the same as before.
+func (l *Lines) Tell(e Event) {
+	if stale(e, &l.shown) {
+		return
+	}
+	io.WriteString(l.W, lines(e, l.Diff))
+}
+
+// End does nothing.
+func (l *Lines) End() {}
+
+func lines(e Event, diff bool) string {
+	text := cli.Printable(sentence(e))
+	if e.Kind == Planned && e.Plan != nil {
+		text += cli.Printable(planText(e.Plan, diff))
+	}
+	return e.Time.Format("2006-01-02T15:04:05Z") + " " + text + "\n"
+}
+
+func sentence(e Event) string {
+	switch e.Kind {
+	case Planned:
+		return "plan: " + e.Message
+	case ServiceSaid:
+		return "ECS: " + e.Message
+	case TaskStopped:
+		return "stopped: " + e.Message
+	case Done:
+		return "deployed: " + e.Message
+	case NothingToDo:
+		return "nothing to do: " + e.Message
+	case Broke:
+		return "failed: " + e.Message
+	case NotRolledBack:
+		return "not rolled back: " + e.Message
+	case Overtaken:
+		return "superseded: " + e.Message
+	}
+	return e.Message
+}
+
+func planText(p *Plan, diff bool) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n  container type %s in cluster %s, container %s, %s", p.ContainerType, p.Cluster, p.Container, p.Base)
+	if p.Digest != "" {
+		fmt.Fprintf(&b, "\n  the image is %s", p.Digest)
+	}
+	for i, step := range p.Steps {
+		fmt.Fprintf(&b, "\n  %d. %s", i+1, step)
+	}
+	if p.Back != "" {
+		fmt.Fprintf(&b, "\n  if that fails: roll back to %s", p.Back)
+	}
+	for _, note := range p.Notes {
+		fmt.Fprintf(&b, "\n  note: %s", note)
+	}
+	if diff {
+		b.WriteString("\n" + strings.TrimRight(p.Diff, "\n"))
+	}
+	return b.String()
+}
+
+// Live shows events on a terminal: lines that scroll, and below them one that
+// is drawn anew with each look.
+type Live struct {
+	W io.Writer
+	// Columns is how wide the terminal is now.
+	Columns func() int
+	Diff    bool
+
+	status string
+	began  time.Time // the deployment, by AWS's clock
+}
+
+// Tell shows e.
+func (l *Live) Tell(e Event) {
+	switch e.Kind {
+	case Progressed:
+		l.status = l.bar(e)
+		l.draw("")
+	case Updated, RollingBack:
+		l.began = e.Time
+		l.draw(lines(e, l.Diff))
+	default:
+		l.draw(lines(e, l.Diff))
+	}
+}
+
+// End takes the last line away.
+func (l *Live) End() {
+	l.status = ""
+	l.draw("")
+}
+
+// draw writes text above the status line: it clears that, writes, and draws it
+// again.
+func (l *Live) draw(text string) {
+	io.WriteString(l.W, "\r\x1b[K"+text+cut(l.status, l.Columns()-1))
+}
+
+const barWidth = 20
+
+func (l *Live) bar(e Event) string {
+	p := e.Progress
+	full := barWidth
+	if p.Desired > 0 {
+		full = min(barWidth*p.Healthy/p.Desired, barWidth)
+	}
+	elapsed := e.Time.Sub(l.began).Truncate(time.Second)
+	return fmt.Sprintf("[%s%s] %s  %s", strings.Repeat("#", full), strings.Repeat("-", barWidth-full), elapsed, cli.Printable(e.Message))
+}
+
+// cut shortens s to n columns.
+func cut(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	if n < 1 {
+		return ""
+	}
+	return string([]rune(s)[:n-1]) + "…"
+}

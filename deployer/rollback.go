@@ -1,0 +1,161 @@
+package deployer
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"jumpsuite/ecsstatus"
+	"jumpsuite/internal/cli"
+)
+
+// rollBack rolls forward to the definition that the service had before, and
+// follows that to its end by the same rules. It always ends in an error: 75 if
+// the service is as it was, 76 if not.
+//
+// It is begun even if ctx has ended in the meantime: the deployment has failed,
+// and nobody else would take it back.
+func (a *attempt) rollBack(ctx context.Context, why Verdict) error {
+	if a.back == "" {
+		return a.notRolledBack(why, "no deployment of the service has completed before, so there is nothing to go back to", "")
+	}
+	now, err := a.latest(ctx)
+	if err != nil {
+		return a.notRolledBack(why, err.Error(), a.byHand())
+	}
+	if v := takenOver(a.goal, now); v.Outcome != Going {
+		return a.leave(ctx, why, v)
+	}
+	return a.forward(ctx, why, ids(now))
+}
+
+// latest reads the service once more before anything is done about it.
+func (a *attempt) latest(ctx context.Context) (s *ecsstatus.Service, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
+	defer cancel()
+	_, err = a.d.once(ctx, func(ctx context.Context) (bool, error) {
+		s, err = a.d.reader.Service(ctx, a.d.name)
+		return true, err
+	})
+	return s, err
+}
+
+// takenOver says whether the failed deployment is no longer the PRIMARY one, and
+// who is. A service that does not show it at all is not believed: the read may
+// be old.
+func takenOver(g Goal, s *ecsstatus.Service) Verdict {
+	own, primary := s.Deployment(g.ID), s.Primary()
+	switch {
+	case s.Status != "ACTIVE":
+		return Verdict{Outcome: Gone, Reason: "the service was deleted"}
+	case g.supersededBy(primary):
+		return superseded(primary)
+	case own != nil && primary != nil && primary.ID != g.ID:
+		return Verdict{Outcome: TakenBack, Other: primary.ID}
+	}
+	return Verdict{}
+}
+
+func (a *attempt) leave(ctx context.Context, why, v Verdict) error {
+	switch v.Outcome {
+	case TakenBack:
+		why.Other = v.Other
+		return a.followECS(ctx, why)
+	case Superseded:
+		return a.overtaken(v)
+	}
+	return a.notRolledBack(why, v.Reason, "")
+}
+
+// forward brings the former definition to the service. One that was
+// deregistered in the meantime is registered anew.
+func (a *attempt) forward(ctx context.Context, why Verdict, earlier map[string]bool) error {
+	changing, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
+	defer cancel()
+	def, tags, err := a.d.definition(changing, a.back)
+	if err != nil {
+		return a.notRolledBack(why, err.Error(), a.byHand())
+	}
+	back := a.back
+	if def.Status == types.TaskDefinitionStatusInactive {
+		if back, err = a.d.register(changing, revision(def, tags)); err != nil {
+			return a.notRolledBack(why, err.Error(), a.byHand())
+		}
+		a.d.tell(Event{Kind: Registered, TaskDefinition: back, Message: fmt.Sprintf("%s is inactive: registered it anew as %s", ecsstatus.ShortName(a.back), ecsstatus.ShortName(back))})
+	}
+	var percents *types.DeploymentConfiguration
+	if a.replaced {
+		percents = replacing()
+	}
+	after, err := a.d.update(changing, back, percents, earlier)
+	if err != nil {
+		return a.notRolledBack(why, err.Error(), a.byHand())
+	}
+	return a.seeBack(ctx, why, a.goalBack(after, def), "rolled back to "+ecsstatus.ShortName(back))
+}
+
+// goalBack is the goal of a roll-back: any image will do, as long as it is
+// healthy.
+func (a *attempt) goalBack(after *ecsstatus.Service, def types.TaskDefinition) Goal {
+	g := goalFor(after, after.Primary(), def)
+	g.Earlier[a.goal.ID] = g.ID != a.goal.ID
+	g.MaxFailures, g.Undoes = a.r.MaxFailures, a.goal.Since
+	return g
+}
+
+// followECS follows the roll-back that ECS's circuit breaker, or a person, has
+// begun: the earlier deployment is PRIMARY again.
+func (a *attempt) followECS(ctx context.Context, why Verdict) error {
+	s, err := a.latest(ctx)
+	if err != nil {
+		return a.notRolledBack(why, "ECS has begun to roll back, and then "+err.Error(), a.byHand())
+	}
+	p := s.Deployment(why.Other)
+	if p == nil || p.Status != "PRIMARY" {
+		return a.notRolledBack(why, "ECS had begun to roll back to "+why.Other+", which is gone", a.byHand())
+	}
+	def, _, err := a.d.definition(context.WithoutCancel(ctx), p.TaskDefinition)
+	if err != nil {
+		return a.notRolledBack(why, err.Error(), a.byHand())
+	}
+	g := goalFor(s, p, def)
+	g.Earlier[a.goal.ID] = true
+	g.Undoes = a.goal.Since
+	g.Since = a.goal.Since // what the earlier deployment did before is none of ours
+	return a.seeBack(ctx, why, g, "ECS rolled back to "+ecsstatus.ShortName(p.TaskDefinition))
+}
+
+// seeBack follows a roll-back to its end.
+func (a *attempt) seeBack(ctx context.Context, why Verdict, g Goal, done string) error {
+	a.d.tell(Event{Kind: RollingBack, Deployment: g.ID, TaskDefinition: g.Definition, Message: fmt.Sprintf("rolling back to %s by deployment %s", ecsstatus.ShortName(g.Definition), g.ID)})
+	failed := a.goal
+	v, err := a.d.follow(ctx, g, a.r.Timeout)
+	if err != nil {
+		a.goal = g
+		return a.interrupted(err, fmt.Sprintf("deployment %s has failed (%s), the roll-back goes on", failed.ID, why.Reason))
+	}
+	switch v.Outcome {
+	case Deployed:
+		if v.Reason != "" {
+			done += "; " + v.Reason
+		}
+		a.d.tell(Event{Kind: RolledBack, Deployment: g.ID, TaskDefinition: g.Definition, Message: done})
+		return cli.Errorf(cli.ExitRolledBack, "", "deployment of %s to %s failed: %s; %s", a.r.ContainerType, a.plan.To, why.Reason, done)
+	case Superseded:
+		return a.overtaken(v)
+	}
+	return a.notRolledBack(why, "the roll-back to "+ecsstatus.ShortName(g.Definition)+" came to nothing: "+v.Reason, a.byHand())
+}
+
+// notRolledBack is the worst end: code 76, and what to do by hand.
+func (a *attempt) notRolledBack(why Verdict, reason, byHand string) error {
+	a.d.tell(Event{Kind: NotRolledBack, Deployment: a.goal.ID, Message: reason})
+	return cli.Errorf(cli.ExitNotRolledBack, byHand, "deployment of %s to %s failed: %s; not rolled back: %s", a.r.ContainerType, a.plan.To, why.Reason, reason)
+}
+
+// byHand is the command that would roll back.
+func (a *attempt) byHand() string {
+	return fmt.Sprintf("by hand: aws ecs update-service --region %s --cluster %s --service %s --task-definition %s",
+		a.d.region, a.d.cluster, a.d.name, ecsstatus.ShortName(a.back))
+}

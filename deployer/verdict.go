@@ -1,0 +1,466 @@
+package deployer
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"jumpsuite/ecsstatus"
+)
+
+// How long AWS's clock must run before something that ECS shows, or does not
+// show, is believed.
+const (
+	// provenAfter is how long a task must have run to count. It is when ECS
+	// counts a task without any health check as healthy (doc comment of
+	// DeploymentConfiguration.MinimumHealthyPercent). We ask it of the others
+	// too: a target is healthy after its first good check, and a container
+	// that crashes some seconds later would be taken for deployed between two crashes.
+	provenAfter = 40 * time.Second
+	// staleFor is how long a read may lag behind a change: people have seen up
+	// to ten seconds.
+	staleFor = 30 * time.Second
+	// breakerPatience is how long ECS has for its own roll-back after its
+	// circuit breaker tripped; the two are in the same millisecond.
+	breakerPatience = 60 * time.Second
+	// oldPatience is how long old tasks may go on running beside a complete
+	// set of healthy new ones before they are left to ECS.
+	oldPatience = 2 * time.Minute
+)
+
+// Goal is the deployment that is followed.
+type Goal struct {
+	ContainerType string
+	ID            string    // of the deployment: the anchor
+	Definition    string    // ARN of its task definition
+	Since         time.Time // when it began, by AWS's clock
+	// Earlier are the deployments that were there before: one of them that is
+	// PRIMARY again is ECS's own roll-back, any other is someone else's.
+	Earlier map[string]bool
+	// Container and Digest are what is wanted; without a digest any will do.
+	Container, Digest string
+	Checked           []string // essential containers with a health check
+	Groups            int      // target groups that a task must be healthy in
+	MaxFailures       int      // zero: as the circuit breaker
+	Breaker           Breaker
+	// Undoes is when the deployment began that this one rolls back; zero if it
+	// is no roll-back.
+	Undoes time.Time
+}
+
+// Breaker is a service's deployment circuit breaker.
+type Breaker struct {
+	Enabled, Rollback bool
+	Type              string // COUNT, BOUNDED_PERCENT, UNBOUNDED_PERCENT; empty is BOUNDED_PERCENT
+	Value             int    // zero is 50
+}
+
+// Observation is what one look at AWS found.
+type Observation struct {
+	At      time.Time          // AWS's clock
+	Service *ecsstatus.Service // nil: it is not there any more
+	// Tasks are the deployment's: those that live, and all that have stopped
+	// since it began.
+	Tasks []ecsstatus.Task
+	Old   []ecsstatus.Task // tasks of other deployments that have not stopped
+	// Targets are what the load balancers think of those that live, by task ID.
+	Targets map[string][]ecsstatus.Target
+}
+
+// Outcome is what became of a deployment.
+type Outcome int
+
+const (
+	// Going means that nothing is decided.
+	Going Outcome = iota
+	// Deployed means that every new task runs and is healthy.
+	Deployed
+	// Failed means that it will not become so.
+	Failed
+	// TakenBack means that ECS rolled it back itself.
+	TakenBack
+	// Superseded means that someone else's deployment took its place.
+	Superseded
+	// Gone means that the service was deleted.
+	Gone
+)
+
+// Verdict is the judgement of an observation. Its zero value decides nothing.
+type Verdict struct {
+	Outcome Outcome
+	Reason  string
+	Missing []string // while Going: what is still to come
+	Other   string   // TakenBack, Superseded: the deployment that is PRIMARY
+}
+
+// Trail is what must be remembered between two looks. Its zero value is the
+// beginning.
+type Trail struct {
+	missing, failed, whole time.Time // since when; zero: not so
+}
+
+// judge decides about an observation. It is pure: the same in, the same out.
+func judge(g Goal, o Observation, t Trail) (Verdict, Trail) {
+	if o.Service == nil || o.Service.Status != "ACTIVE" {
+		return Verdict{Outcome: Gone, Reason: "the service was deleted"}, t
+	}
+	own, primary := o.Service.Deployment(g.ID), o.Service.Primary()
+	if own == nil || own.Status != "PRIMARY" {
+		return judgeDisplaced(g, o, t, own, primary)
+	}
+	t.missing = time.Time{}
+	if own.RolloutState == "FAILED" {
+		return judgeBroken(g, o, t, own)
+	}
+	if why := failure(g, o); why != "" {
+		return Verdict{Outcome: Failed, Reason: why}, t
+	}
+	return judgeHealth(g, o, t, own)
+}
+
+// judgeDisplaced decides when the deployment is not the PRIMARY one. A read
+// may be older than the deployment: that it is not shown is "not yet" for a
+// while, and what is PRIMARY then is no one's who came after us.
+func judgeDisplaced(g Goal, o Observation, t Trail, own, primary *ecsstatus.Deployment) (Verdict, Trail) {
+	if g.supersededBy(primary) {
+		return superseded(primary), t
+	}
+	if t.missing.IsZero() {
+		t.missing = o.At
+	}
+	if own == nil && o.At.Sub(t.missing) < staleFor || primary == nil {
+		return Verdict{Missing: []string{"ECS does not show the deployment yet"}}, t
+	}
+	why := "ECS rolled it back"
+	if own != nil && own.Reason != "" {
+		why += ": " + own.Reason
+	} else if tasks := failing(o.Tasks); len(tasks) > 0 {
+		why += ": " + describe(tasks[len(tasks)-1])
+	}
+	return Verdict{Outcome: TakenBack, Other: primary.ID, Reason: why}, t
+}
+
+// supersededBy reports whether a PRIMARY deployment is someone else's that came
+// after the goal's.
+func (g Goal) supersededBy(primary *ecsstatus.Deployment) bool {
+	return primary != nil && primary.ID != g.ID && !g.Earlier[primary.ID] && primary.Created.After(g.Since)
+}
+
+func superseded(by *ecsstatus.Deployment) Verdict {
+	return Verdict{Outcome: Superseded, Other: by.ID,
+		Reason: fmt.Sprintf("deployment %s to %s took over at %s", by.ID, ecsstatus.ShortName(by.TaskDefinition), clock(by.Created))}
+}
+
+// judgeBroken decides when ECS has given up: with roll-back switched on it is
+// given a minute for that, because two roll-backs would be one too many.
+func judgeBroken(g Goal, o Observation, t Trail, own *ecsstatus.Deployment) (Verdict, Trail) {
+	if t.failed.IsZero() {
+		t.failed = o.At
+	}
+	if g.Breaker.Enabled && g.Breaker.Rollback && o.At.Sub(t.failed) < breakerPatience {
+		return Verdict{Missing: []string{"ECS's circuit breaker has tripped and will roll back"}}, t
+	}
+	why := own.Reason
+	if why == "" {
+		why = "ECS has given it up"
+	}
+	if tasks := failing(o.Tasks); len(tasks) > 0 {
+		why += " " + describe(tasks[len(tasks)-1])
+	}
+	return Verdict{Outcome: Failed, Reason: why}, t
+}
+
+// failure is why a deployment will not succeed, by its tasks; empty if they do
+// not say so.
+func failure(g Goal, o Observation) string {
+	tasks := failing(o.Tasks)
+	for _, task := range tasks {
+		if why := hopeless(task); why != "" {
+			return why
+		}
+	}
+	for _, task := range o.Tasks {
+		if why := wrongImage(g, task); why != "" {
+			return why
+		}
+	}
+	if limit := maxFailures(g, desired(o.Service)); len(tasks) >= limit {
+		return fmt.Sprintf("%s; the last: %s", countOf(len(tasks), "task failed", "tasks failed"), describe(tasks[len(tasks)-1]))
+	}
+	return ""
+}
+
+// maxFailures is the number of failed tasks with which a deployment has failed:
+// as ECS's circuit breaker counts (half of the desired tasks, at least 3, at
+// most 200), or sooner if the service has a lower threshold.
+func maxFailures(g Goal, desired int) int {
+	if g.MaxFailures > 0 {
+		return g.MaxFailures
+	}
+	limit := min(max((desired+1)/2, 3), 200)
+	if g.Breaker.Enabled {
+		limit = min(limit, g.Breaker.threshold(desired))
+	}
+	return limit
+}
+
+func (b Breaker) threshold(desired int) int {
+	value := b.Value
+	if value == 0 {
+		value = 50
+	}
+	percent := max((desired*value+99)/100, 1)
+	switch b.Type {
+	case "COUNT":
+		return value
+	case "UNBOUNDED_PERCENT":
+		return percent
+	}
+	return min(max(percent, 3), 200)
+}
+
+// failing are the tasks that stopped by themselves, in the order in which they
+// stopped.
+func failing(tasks []ecsstatus.Task) []ecsstatus.Task {
+	var out []ecsstatus.Task
+	for _, t := range tasks {
+		if failed(t) {
+			out = append(out, t)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b ecsstatus.Task) int { return a.Stopping.Compare(b.Stopping) })
+	return out
+}
+
+// failed reports whether a task stopped for a reason of its own. One that was
+// scaled in, that a person stopped, or whose host went is no failure.
+func failed(t ecsstatus.Task) bool {
+	switch t.StopCode {
+	case "TaskFailedToStart", "EssentialContainerExited":
+		return true
+	case "ServiceSchedulerInitiated":
+		return strings.HasPrefix(t.StoppedReason, "Task failed ")
+	}
+	return false
+}
+
+// hopeless says why no further task can do better than t: the image is gone.
+func hopeless(t ecsstatus.Task) string {
+	for _, c := range t.Containers {
+		if !strings.HasPrefix(c.Reason, "CannotPull") {
+			continue
+		}
+		for _, sign := range []string{"not found", "manifest unknown", "does not exist"} {
+			if strings.Contains(c.Reason, sign) {
+				return fmt.Sprintf("the image %s is not there to be pulled: %s", c.Image, c.Reason)
+			}
+		}
+	}
+	return ""
+}
+
+// wrongImage says that a host started another image than the wanted one: the
+// ECS agent takes what it has when it cannot pull (ECS_IMAGE_PULL_BEHAVIOR=default).
+func wrongImage(g Goal, t ecsstatus.Task) string {
+	c := t.Container(g.Container)
+	if c == nil || g.Digest == "" || c.Digest == "" || c.Digest == g.Digest {
+		return ""
+	}
+	return fmt.Sprintf("task %s runs %s and not %s: its host had another image of that name already, or the tag has moved since", t.ID, short(c.Digest), short(g.Digest))
+}
+
+// short is a digest as people compare it.
+func short(digest string) string {
+	const length = len("sha256:") + 12
+	return digest[:min(len(digest), length)]
+}
+
+func judgeHealth(g Goal, o Observation, t Trail, own *ecsstatus.Deployment) (Verdict, Trail) {
+	want := desired(o.Service)
+	var lacks []string
+	good := 0
+	for _, task := range o.Tasks {
+		switch lack := lacking(g, o, task); {
+		case task.LastStatus == "STOPPED" || task.DesiredStatus == "STOPPED":
+		case lack == "":
+			good++
+		default:
+			lacks = append(lacks, lack)
+		}
+	}
+	if good < want {
+		t.whole = time.Time{}
+		if noRoom(g, o) && asBefore(g, o) {
+			return unmoved(), t
+		}
+		return Verdict{Missing: tally(lacks, want-good-len(lacks))}, t
+	}
+	if t.whole.IsZero() {
+		t.whole = o.At
+	}
+	return judgeRest(o, t, own), t
+}
+
+// judgeRest decides about the old tasks when the new ones are all well. Those
+// that are being stopped only drain; those that ECS does not stop (protected
+// from scale-in) are no reason to take back what works.
+func judgeRest(o Observation, t Trail, own *ecsstatus.Deployment) Verdict {
+	running, draining := oldTasks(o)
+	completed := own.RolloutState == "COMPLETED" || own.RolloutState == "" && running+draining == 0
+	switch {
+	case completed, running == 0 && desired(o.Service) > 0:
+		return Verdict{Outcome: Deployed, Reason: leftOver(0, draining)}
+	case running == 0 && draining == 0 && desired(o.Service) == 0:
+		return Verdict{Missing: []string{"ECS has not completed the deployment"}}
+	case protected(o), desired(o.Service) > 0 && o.At.Sub(t.whole) >= oldPatience:
+		return Verdict{Outcome: Deployed, Reason: leftOver(running, draining)}
+	}
+	return Verdict{Missing: []string{countOf(running+draining, "old task is still to stop", "old tasks are still to stop")}}
+}
+
+// asBefore reports of a roll-back whether the service is in fact as it was:
+// as many healthy tasks of the former definition as are desired, of whatever
+// deployment, and none of another definition. ECS replaces the former
+// deployment's tasks by equal ones, and where there is no room for that, the
+// roll-back's own deployment never gets further.
+func asBefore(g Goal, o Observation) bool {
+	if g.Undoes.IsZero() {
+		return false
+	}
+	good := 0
+	for _, t := range slices.Concat(o.Tasks, o.Old) {
+		if t.DesiredStatus == "STOPPED" || t.LastStatus == "STOPPED" {
+			continue
+		}
+		if t.TaskDefinition != g.Definition {
+			return false
+		}
+		if lacking(g, o, t) == "" {
+			good++
+		}
+	}
+	return good >= desired(o.Service)
+}
+
+// noRoom reports of a roll-back whether ECS found no host for a task since the
+// deployment that it undoes began: ECS does not repeat an event that it has told.
+func noRoom(g Goal, o Observation) bool {
+	return !g.Undoes.IsZero() && slices.ContainsFunc(o.Service.Events, func(e ecsstatus.Event) bool {
+		return !e.Time.Before(g.Undoes) && strings.Contains(e.Message, "was unable to place a task")
+	})
+}
+
+// unmoved is the verdict for a service that is as it was.
+func unmoved() Verdict {
+	return Verdict{Outcome: Deployed, Reason: "the former deployment's tasks still run, as ECS has not started new ones in their place"}
+}
+
+func leftOver(running, draining int) string {
+	var parts []string
+	if running > 0 {
+		parts = append(parts, countOf(running, "old task still runs", "old tasks still run"))
+	}
+	if draining > 0 {
+		parts = append(parts, countOf(draining, "old task is draining", "old tasks are draining"))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func oldTasks(o Observation) (running, draining int) {
+	for _, t := range o.Old {
+		if t.DesiredStatus == "STOPPED" {
+			draining++
+		} else {
+			running++
+		}
+	}
+	return running, draining
+}
+
+func protected(o Observation) bool {
+	for _, e := range o.Service.Events {
+		if strings.Contains(e.Message, "under protection") && o.At.Sub(e.Time) < oldPatience {
+			return true
+		}
+	}
+	return false
+}
+
+// lacking says what a task lacks to be counted as healthy: empty if nothing.
+func lacking(g Goal, o Observation, t ecsstatus.Task) string {
+	if t.LastStatus != "RUNNING" {
+		return strings.ToLower(t.LastStatus)
+	}
+	if t.Disconnected {
+		return "running on a host whose agent ECS does not hear"
+	}
+	for _, name := range g.Checked {
+		if c := t.Container(name); c == nil || c.HealthStatus != "HEALTHY" {
+			return "running, health check of " + name + " not passed"
+		}
+	}
+	if lack := lackingTarget(g, o.Targets[t.ID]); lack != "" {
+		return lack
+	}
+	if o.At.Sub(t.Started) < provenAfter {
+		return fmt.Sprintf("running for less than %s", provenAfter)
+	}
+	return ""
+}
+
+func lackingTarget(g Goal, targets []ecsstatus.Target) string {
+	if len(targets) < g.Groups {
+		return "running, not registered in the load balancer"
+	}
+	for _, target := range targets {
+		if target.Healthy() {
+			continue
+		}
+		lack := "running, target " + target.State
+		if target.Reason != "" {
+			lack += " (" + target.Reason + ")"
+		}
+		return lack
+	}
+	return ""
+}
+
+// tally is "2 pending, 1 not started".
+func tally(lacks []string, notStarted int) []string {
+	count := map[string]int{}
+	for _, l := range lacks {
+		count[l]++
+	}
+	var out []string
+	for _, l := range slices.Sorted(maps.Keys(count)) {
+		out = append(out, fmt.Sprintf("%d %s", count[l], l))
+	}
+	if notStarted > 0 {
+		out = append(out, fmt.Sprintf("%d not started", notStarted))
+	}
+	return out
+}
+
+// describe says how a task ended: "task 4f… (essential container web exited with 1)".
+func describe(t ecsstatus.Task) string {
+	parts := []string{}
+	if t.StoppedReason != "" {
+		parts = append(parts, t.StoppedReason)
+	}
+	for _, c := range t.Containers {
+		if c.ExitCode != nil {
+			parts = append(parts, fmt.Sprintf("container %s exited with %d", c.Name, *c.ExitCode))
+		}
+		if c.Reason != "" {
+			parts = append(parts, c.Reason)
+		}
+	}
+	if len(parts) == 0 {
+		parts = append(parts, t.StopCode)
+	}
+	return fmt.Sprintf("task %s: %s", t.ID, strings.Join(parts, "; "))
+}
+
+func clock(t time.Time) string { return t.UTC().Format("15:04:05 MST") }
