@@ -1,0 +1,37 @@
+# Everything sets itself up: see build/setup. A fresh Debian machine needs Go,
+# git and make.
+
+GO ?= go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 5s
+
+.PHONY: all build demo test lint fuzz bench setup clean
+.DEFAULT_GOAL := build
+
+all: build lint test
+
+build: ## all commands, into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
+
+demo: setup build ## the lab, a deployment, one that fails: a minute, no questions
+	bin/r3-lab demo
+
+test: setup ## everything that runs in minutes
+	build/test
+
+lint: ## gofmt, vet, staticcheck
+	@unformatted="$$(gofmt -l .)"; [ -z "$$unformatted" ] || { echo "not as gofmt writes it:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+fuzz: ## each fuzz test for FUZZTIME
+	build/fuzz $(FUZZTIME)
+
+bench: ## all benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+setup:
+	@build/setup
+
+clean:
+	rm -rf bin
