@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
@@ -109,7 +110,11 @@ func (r *Reader) noSuchService(ctx context.Context, name string) error {
 	if err != nil {
 		names = nil
 	}
-	return notFound(KindContainerType, name, ShortName(r.Cluster), names)
+	e := notFound(KindContainerType, name, ShortName(r.Cluster), names)
+	if slices.Contains(names, ShortName(name)) {
+		e.Near = []string{ShortName(name)} // given as an ARN
+	}
+	return e
 }
 
 func shortNames(arns []string) []string {

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+
 	"jumpsuite/ecsstatus"
 	"jumpsuite/internal/awsconfig"
 	"jumpsuite/internal/cli"
@@ -246,10 +248,18 @@ func TestWhatIsNotThereIsNotFoundWithTheNearest(t *testing.T) {
 		{"a service", func() error { _, err := r.Service(ctx, "wep"); return err }, ecsstatus.KindContainerType, "did you mean web?"},
 		{"the tasks of a service", func() error { _, err := r.Tasks(ctx, "wep"); return err }, ecsstatus.KindContainerType, "did you mean web?"},
 		{"a listing of a service", func() error { _, err := r.Listing(ctx, ecsstatus.Filter{ContainerType: "wep"}); return err }, ecsstatus.KindContainerType, "did you mean web?"},
+		// A policy that denies web by its name is asked about what was typed.
+		{"a service by its ARN", func() error { _, err := r.Service(ctx, serviceARN); return err }, ecsstatus.KindContainerType, "did you mean web?"},
+		{"the tasks of a service by its ARN", func() error { _, err := r.Tasks(ctx, serviceARN); return err }, ecsstatus.KindContainerType, "did you mean web?"},
+		{"a listing of a service by its ARN", func() error {
+			_, err := r.Listing(ctx, ecsstatus.Filter{Host: "10.0.0.10", ContainerType: serviceARN})
+			return err
+		}, ecsstatus.KindContainerType, "did you mean web?"},
 		{"a host", func() error { _, err := r.Listing(ctx, ecsstatus.Filter{Host: "10.0.0.90"}); return err }, ecsstatus.KindHost, "the nearest are 10.0.0.9, 10.0.0.10"},
 		{"a task that was cut off", func() error { _, err := r.Task(ctx, id[:12], "worker"); return err }, ecsstatus.KindTask, "did you mean " + id + "?"},
 		{"a task with a typo", func() error { _, err := r.Task(ctx, flip(id), "worker"); return err }, ecsstatus.KindTask, "did you mean " + id + "?"},
 		{"a task of another service", func() error { _, err := r.Task(ctx, id, "web"); return err }, ecsstatus.KindTask, "the task is of another container type"},
+		{"a task of a service that is not there", func() error { _, err := r.Task(ctx, id, "wep"); return err }, ecsstatus.KindContainerType, "did you mean web?"},
 		{"a task of another cluster", func() error {
 			_, err := r.Task(ctx, strings.Replace(tasks[0].ARN, "/lab/", "/other/", 1), "worker")
 			return err
@@ -264,6 +274,8 @@ func TestWhatIsNotThereIsNotFoundWithTheNearest(t *testing.T) {
 		})
 	}
 }
+
+const serviceARN = "arn:aws:ecs:eu-central-1:123456789012:service/lab/web"
 
 func flip(id string) string {
 	if id[0] == '0' {
@@ -298,6 +310,32 @@ func TestWhatIsNotThereIsNotFoundAlthoughTheOthersCannotBeListed(t *testing.T) {
 	got, ok := errors.AsType[*ecsstatus.NotFoundError](err)
 	if !ok || got.Name != "wep" || got.Hint() != "" {
 		t.Errorf("got %#v, want container type wep not found, without a hint", err)
+	}
+}
+
+// emptyTokens is an AWS whose last page has a token, an empty one: the SDK's
+// own paginators take that for the end too.
+type emptyTokens struct{ ecsstatus.ECS }
+
+func (emptyTokens) ListServices(context.Context, *ecs.ListServicesInput, ...func(*ecs.Options)) (*ecs.ListServicesOutput, error) {
+	return &ecs.ListServicesOutput{ServiceArns: []string{serviceARN}, NextToken: new(string)}, nil
+}
+
+func (emptyTokens) ListTasks(context.Context, *ecs.ListTasksInput, ...func(*ecs.Options)) (*ecs.ListTasksOutput, error) {
+	return &ecs.ListTasksOutput{NextToken: new(string)}, nil
+}
+
+func TestAnEmptyTokenIsTheEnd(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	r := &ecsstatus.Reader{ECS: emptyTokens{}, Cluster: "lab"}
+	types, err := r.ContainerTypes(ctx)
+	if err != nil || !slices.Equal(types, []string{"web"}) {
+		t.Errorf("got container types %v and %v, want web alone", types, err)
+	}
+	tasks, err := r.Tasks(ctx, "web")
+	if err != nil || len(tasks) != 0 {
+		t.Errorf("got %d tasks and %v, want none", len(tasks), err)
 	}
 }
 

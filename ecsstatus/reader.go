@@ -108,7 +108,8 @@ func (c *crew) wait() error {
 	return err
 }
 
-// lister returns one page of ARNs and the token of the next page, nil at the end.
+// lister returns one page of ARNs and the token of the next page: nil or empty
+// at the end, as in the SDK's own paginators.
 type lister func(ctx context.Context, token *string) (arns []string, next *string, err error)
 
 // describer returns what the ARNs, no more than a batch, stand for. What has
@@ -136,7 +137,7 @@ func pages[T any](ctx context.Context, list lister, describe describer[T]) ([]T,
 				return err
 			})
 		}
-		if token = next; token == nil {
+		if token = next; text(token) == "" {
 			break
 		}
 	}
@@ -164,7 +165,7 @@ func collect(ctx context.Context, list lister) ([]string, error) {
 			return nil, err
 		}
 		all = append(all, arns...)
-		if token = next; token == nil {
+		if token = next; text(token) == "" {
 			return all, nil
 		}
 	}

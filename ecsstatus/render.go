@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -102,11 +103,15 @@ func writeYAML(w io.Writer, v any) error {
 	return err
 }
 
+// yaml11 is text that YAML 1.1, which most readers still speak, takes for a
+// boolean or a number, and YAML 1.2 does not: yes, on, 1_000, 12:30 (base 60).
+var yaml11 = regexp.MustCompile(`^(?i:y|n|yes|no|on|off|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])*(\.[0-9_]*)?)$`)
+
 // blockStyle takes away JSON's brackets and quotes, where YAML can do without.
 // Text that is not printable stays quoted, so that it can be escaped.
 func blockStyle(n *yaml.Node) {
 	n.Style = 0
-	if n.Kind == yaml.ScalarNode && cli.Printable(n.Value) != n.Value {
+	if n.Kind == yaml.ScalarNode && (cli.Printable(n.Value) != n.Value || n.Tag == "!!str" && yaml11.MatchString(n.Value)) {
 		n.Style = yaml.DoubleQuotedStyle
 	}
 	if len(n.Content) == 0 && (n.Kind == yaml.SequenceNode || n.Kind == yaml.MappingNode) {

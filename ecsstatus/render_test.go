@@ -48,6 +48,35 @@ container name  image  reserved CPU  reserved Memory  state  launched
 	}
 }
 
+func TestASummaryTellsTheImagesOfSeveralContainersApart(t *testing.T) {
+	one := []ImageUse{{Container: "web", Image: "repo/web:v1", Digest: "sha256:1", Tasks: 1}, {Container: "web", Image: "repo/web:v1", Digest: "sha256:2", Tasks: 2}}
+	two := append(one[:1:1], ImageUse{Container: "web2", Image: "repo/web:v1", Digest: "sha256:1", Tasks: 1})
+	for _, tt := range []struct {
+		name, want string
+		images     []ImageUse
+	}{
+		{"one container", "image: repo/web:v1 (sha256:1), 1 task\nimage: repo/web:v1 (sha256:2), 2 tasks\n", one},
+		{"two containers", "image of web: repo/web:v1 (sha256:1), 1 task\nimage of web2: repo/web:v1 (sha256:1), 1 task\n", two},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var out strings.Builder
+			v := &View{Service: &Service{}, Images: &tt.images}
+			if err := v.WriteTable(&out); err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			for l := range strings.Lines(out.String()) {
+				if strings.HasPrefix(l, "image") {
+					got += strings.Join(strings.Fields(l), " ") + "\n"
+				}
+			}
+			if got != tt.want {
+				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestBarsFitTheTerminal(t *testing.T) {
 	for columns := 16; columns <= 200; columns++ {
 		var out strings.Builder
@@ -160,6 +189,29 @@ func TestYAMLSaysWhatJSONSays(t *testing.T) {
 	}
 	if !reflect.DeepEqual(back, fromJSON) {
 		t.Errorf("YAML:\n%s\nis not JSON:\n%s", y.String(), j.String())
+	}
+}
+
+func TestYAMLQuotesWhatOldReadersTakeForSomethingElse(t *testing.T) {
+	var out strings.Builder
+	if err := Write(&out, YAML, []any{"yes", "No", "off", "y", "1_000", "12:30", "0777", "null", "web:10", "2.1.0", "on-call", 7}, nil); err != nil {
+		t.Fatal(err)
+	}
+	const want = `- "yes"
+- "No"
+- "off"
+- "y"
+- "1_000"
+- "12:30"
+- "0777"
+- "null"
+- web:10
+- 2.1.0
+- on-call
+- 7
+`
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
 	}
 }
 

@@ -59,7 +59,7 @@ func (v *View) summary(w io.Writer) {
 	f.field("pending", strconv.Itoa(s.Pending))
 	f.field("task definition", ShortName(s.TaskDefinition))
 	for _, u := range *v.Images {
-		f.field("image", usage(u))
+		f.field(imageTitle(u, *v.Images), usage(u))
 	}
 	for _, d := range s.Deployments {
 		f.field("deployment", progress(d))
@@ -67,6 +67,14 @@ func (v *View) summary(w io.Writer) {
 	f.Flush()
 	fmt.Fprintln(w, "\nlast events:")
 	events(w, s.Events[max(0, len(s.Events)-summaryEvents):])
+}
+
+// imageTitle names the container of an image where there are several.
+func imageTitle(u ImageUse, all []ImageUse) string {
+	if u.Container == all[0].Container && u.Container == all[len(all)-1].Container {
+		return "image"
+	}
+	return "image of " + u.Container
 }
 
 // usage is an image in words: "REF (sha256:…), 2 tasks".

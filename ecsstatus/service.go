@@ -2,6 +2,7 @@ package ecsstatus
 
 import (
 	"context"
+	"regexp"
 	"slices"
 	"time"
 
@@ -108,9 +109,19 @@ func (s *Service) Deployment(id string) *Deployment {
 	return nil
 }
 
+// serviceName is what ECS takes for one: "up to 255 letters (uppercase and
+// lowercase), numbers, underscores, and hyphens" (doc comment of CreateServiceInput).
+var serviceName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
+
 // Service reads a container type by its name. One that was deleted is found
 // with status INACTIVE as long as ECS shows it.
+//
+// ECS would take an ARN as well. Nothing here does: policies know container
+// types by name, and one that is denied must not be had under another.
 func (r *Reader) Service(ctx context.Context, name string) (*Service, error) {
+	if !serviceName.MatchString(name) {
+		return nil, r.noSuchService(ctx, name)
+	}
 	out, err := r.ECS.DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: &r.Cluster, Services: []string{name}})
 	if err != nil {
 		return nil, r.noSuchCluster(ctx, err, "describe service "+name)

@@ -99,6 +99,9 @@ func (r *Reader) Tasks(ctx context.Context, containerType string, desired ...Des
 	if len(desired) == 0 {
 		desired = []Desired{Running}
 	}
+	if containerType != "" && !serviceName.MatchString(containerType) {
+		return nil, r.noSuchService(ctx, containerType)
+	}
 	crew := newCrew(ctx)
 	parts := make([]*[]Task, len(desired))
 	for i, d := range desired {
@@ -120,6 +123,9 @@ func (r *Reader) Tasks(ctx context.Context, containerType string, desired ...Des
 
 // tasksOn reads the tasks that ECS wants to run on one host.
 func (r *Reader) tasksOn(ctx context.Context, instance, containerType string) ([]Task, error) {
+	if containerType != "" && !serviceName.MatchString(containerType) {
+		return nil, r.noSuchService(ctx, containerType)
+	}
 	in := ecs.ListTasksInput{ContainerInstance: &instance}
 	if containerType != "" {
 		in.ServiceName = &containerType
@@ -227,14 +233,19 @@ func (r *Reader) Task(ctx context.Context, idOrARN, containerType string) (*Task
 	}
 	t := &tasks[0]
 	if containerType != "" && t.ContainerType != containerType {
-		return nil, foreignTask(idOrARN, r.Cluster)
+		return nil, r.foreignTask(ctx, idOrARN, containerType)
 	}
 	return t, nil
 }
 
-// foreignTask does not say whose task it is: the caller may not know of all.
-func foreignTask(given, cluster string) error {
-	e := notFound(KindTask, given, ShortName(cluster), nil)
+// foreignTask is about a task that is there, but not of the container type,
+// which may be the one that is wrong. It does not say whose task it is: the
+// caller may not know of all.
+func (r *Reader) foreignTask(ctx context.Context, given, containerType string) error {
+	if _, err := r.Service(ctx, containerType); err != nil {
+		return err
+	}
+	e := notFound(KindTask, given, ShortName(r.Cluster), nil)
 	e.Note = "the task is of another container type"
 	return e
 }

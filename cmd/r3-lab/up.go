@@ -47,8 +47,8 @@ func up(c *urfave.Context, stdio cli.Stdio) error {
 	if err != nil {
 		return err
 	}
-	if speed := c.Float64("speed"); speed < 0 {
-		return cli.Usage("1 is the speed of the time outside, 60 makes a minute a second", "speed %g is negative", speed)
+	if speed := c.Float64("speed"); !(speed >= 0 && speed <= world.MaxSpeed) { // NaN neither
+		return cli.Usage("1 is the speed of the time outside, 60 makes a minute a second", "%g is not a speed of up to %d", speed, int(world.MaxSpeed))
 	} else if speed > 0 {
 		w.Clock.Speed = speed
 	}
@@ -114,7 +114,7 @@ func chooseEngine(name string, stderr io.Writer) (string, error) {
 }
 
 func startDocker(ctx context.Context, p lab.Parts) (engine.Engine, error) {
-	return dockerengine.Start(ctx, dockerengine.Config{Clock: p.Clock, Images: p.Images, Registry: p.Registry, Registries: p.Registries, Cleanup: time.Duration(p.World.Cleanup), Log: p.Log})
+	return dockerengine.Start(ctx, dockerengine.Config{Clock: p.Clock, Images: p.Images, Registry: p.Registry, Registries: p.Registries, Login: p.Login, Cleanup: time.Duration(p.World.Cleanup), Log: p.Log})
 }
 
 // announce prints the environment, as lines for a shell, and what there is.

@@ -106,6 +106,9 @@ func checked(c *urfave.Context) (string, error) {
 }
 
 func open(c *urfave.Context, stdio cli.Stdio) (*access.Access, error) {
+	if err := cli.Filled(c, "cluster", "environment", "region", "endpoint-url"); err != nil {
+		return nil, err
+	}
 	return access.Open(c.Context, access.Options{
 		Command:     name,
 		Action:      "ecs.status",

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -95,7 +96,7 @@ func (o Options) place(ctx context.Context, cfg *aws.Config) error {
 		cfg.ConfigSources = append([]any{onlyOurEndpoint{}}, cfg.ConfigSources...)
 	}
 	if cfg.Region != "" {
-		return nil
+		return checkRegion(cfg.Region)
 	}
 	ctx, cancel := context.WithTimeout(ctx, imdsTimeout)
 	defer cancel()
@@ -106,6 +107,16 @@ func (o Options) place(ctx context.Context, cfg *aws.Config) error {
 	}
 	cfg.Region = out.Region
 	return nil
+}
+
+// regionName is what can be part of a host's name: the SDK takes nothing else.
+var regionName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,62}$`)
+
+func checkRegion(region string) error {
+	if regionName.MatchString(region) {
+		return nil
+	}
+	return cli.Errorf(cli.ExitConfig, "a region is a name such as eu-central-1; it comes from --region, the policy file, AWS_REGION or ~/.aws/config", "%q is no AWS region", region)
 }
 
 // onlyOurEndpoint makes the SDK look no further for an endpoint: without it,

@@ -16,6 +16,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/smithy-go"
 
 	"jumpsuite/internal/cli"
@@ -111,6 +112,56 @@ func TestErrorsSayWhatToCheck(t *testing.T) {
 				t.Errorf("%d calls, want %d", calls.Load(), tt.calls)
 			}
 		})
+	}
+}
+
+func TestWhatIsNotAWSIsUnreachable(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		status int
+		body   string
+	}{
+		{"a login page", 200, "<html><body>log in</body></html>"},
+		{"a proxy that refuses", 403, "<html><body>forbidden</body></html>"},
+		{"a proxy that wants a password", 407, ""},
+		{"a redirection", 302, ""},
+		{"a redirection of a POST", 307, "<html></html>"},
+		{"another API", 404, `{"error":"no such page"}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			isolate(t)
+			url, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Location", "http://127.0.0.1:1/")
+				w.WriteHeader(tt.status)
+				fmt.Fprint(w, tt.body)
+			}))
+			cfg, err := Load(t.Context(), Options{Region: "eu-central-1", Endpoint: url})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, json := ecs.NewFromConfig(cfg).ListClusters(t.Context(), nil)
+			_, query := elb.NewFromConfig(cfg).DescribeTargetGroups(t.Context(), nil)
+			want := fmt.Sprintf("AWS is out of reach: what answers at %s is not AWS (status %d)", strings.TrimPrefix(url, "http://"), tt.status)
+			for _, err := range []error{json, query} {
+				if got := Explain(err); got == nil || got.Error() != want || cli.ExitCode(got) != cli.ExitUnavailable {
+					t.Errorf("got %v, want %s", got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestARegionIsPartOfAName(t *testing.T) {
+	isolate(t)
+	for region, want := range map[string]string{"eu-central-1": "", "eu central": `"eu central" is no AWS region`, "evil.example/": `"evil.example/" is no AWS region`} {
+		_, err := Load(t.Context(), Options{Region: region})
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want || want != "" && cli.ExitCode(err) != cli.ExitConfig {
+			t.Errorf("region %q: got %q, want %q", region, got, want)
+		}
 	}
 }
 

@@ -120,8 +120,21 @@ func explainAnswer(err error, api smithy.APIError, call string) error {
 		return &Error{Kind: Faulty, Err: err, What: fmt.Sprintf("AWS answered %s with an error of its own: %d %s", call, status, api.ErrorCode()),
 			Next: "try again in a minute; see https://health.aws.amazon.com"}
 	}
+	// The SDK's word for an answer without a code. AWS's have one.
+	if api.ErrorCode() == "UnknownError" {
+		return somebodyElse(err)
+	}
 	return err
 }
+
+// somebodyElse is about an answer that AWS would not give: a proxy's, a login
+// page's, that of another service on the address.
+func somebodyElse(err error) error {
+	return &Error{Kind: Unreachable, Err: err, Next: checkNetwork,
+		What: fmt.Sprintf("AWS is out of reach: what answers at %s is not AWS (status %d)", address(err), status(err))}
+}
+
+const checkNetwork = "check the network, the proxy and the region; the address comes from --endpoint-url, AWS_ENDPOINT_URL or the policy's endpoint"
 
 var throttles = retry.IsErrorThrottles(retry.DefaultThrottles)
 
@@ -142,22 +155,24 @@ func denied(err error, api smithy.APIError, call string) error {
 
 // explainSilence is about calls that got no answer that could be read as one.
 func explainSilence(err error) error {
-	next := "check the network, the proxy and the region; the address comes from --endpoint-url, AWS_ENDPOINT_URL or the policy's endpoint"
 	where := address(err)
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return &Error{Kind: Unreachable, Err: err, What: "AWS is out of reach: no address for " + dns.Name, Next: next}
+		return &Error{Kind: Unreachable, Err: err, What: "AWS is out of reach: no address for " + dns.Name, Next: checkNetwork}
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return &Error{Kind: Unreachable, Err: err, What: "AWS is out of reach: " + where + " refuses connections", Next: next}
+		return &Error{Kind: Unreachable, Err: err, What: "AWS is out of reach: " + where + " refuses connections", Next: checkNetwork}
 	}
 	if isTimeout(err) {
-		return &Error{Kind: Unreachable, Err: err, What: "AWS is out of reach: " + where + " does not answer in time", Next: next}
+		return &Error{Kind: Unreachable, Err: err, What: "AWS is out of reach: " + where + " does not answer in time", Next: checkNetwork}
 	}
 	if s := status(err); s >= 500 {
 		return &Error{Kind: Faulty, Err: err, What: fmt.Sprintf("AWS answered with an error of its own: status %d", s), Next: "try again in a minute; see https://health.aws.amazon.com"}
 	}
 	if _, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
-		return &Error{Kind: Unreachable, Err: err, What: "AWS is out of reach: " + where + ": " + innermost(err), Next: next}
+		return &Error{Kind: Unreachable, Err: err, What: "AWS is out of reach: " + where + ": " + innermost(err), Next: checkNetwork}
+	}
+	if _, ok := errors.AsType[*smithy.DeserializationError](err); ok {
+		return somebodyElse(err)
 	}
 	return err
 }
@@ -176,6 +191,9 @@ func address(err error) string {
 		if parsed, err := url.Parse(u.URL); err == nil && parsed.Host != "" {
 			return parsed.Host
 		}
+	}
+	if r, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && r.Response != nil && r.Response.Request != nil {
+		return r.Response.Request.URL.Host
 	}
 	return "the endpoint"
 }

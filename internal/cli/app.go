@@ -57,7 +57,11 @@ func usageError(c *urfave.Context, err error, _ bool) error {
 	if flag, ok := strings.CutPrefix(what, "flag provided but not defined: "); ok {
 		return Usage(nearestFlag(c, strings.TrimLeft(flag, "-")), "unknown option %s", flag)
 	}
-	return Usage(fmt.Sprintf("see '%s --help'", c.Command.HelpName), "%s", what)
+	help := fmt.Sprintf("see '%s --help'", c.Command.HelpName)
+	if flag, ok := strings.CutPrefix(what, "flag needs an argument: -"); ok {
+		return Usage(help, "option %s needs a value", dashed(flag))
+	}
+	return Usage(help, "%s", what)
 }
 
 func nearestFlag(c *urfave.Context, given string) string {
@@ -105,8 +109,23 @@ func needCommand(name string, commands []*urfave.Command) urfave.ActionFunc {
 		if near := Nearest(c.Args().First(), names, 1); len(near) > 0 {
 			have = fmt.Sprintf("did you mean %s?", near[0])
 		}
+		if sub := parent(c.Args().First(), commands); sub != "" {
+			have = fmt.Sprintf("did you mean '%s %s %s'?", name, sub, c.Args().First())
+		}
 		return Usage(have, "unknown command %q", c.Args().First())
 	}
+}
+
+// parent is the command that has given below it: people leave it out.
+func parent(given string, commands []*urfave.Command) string {
+	for _, c := range commands {
+		for _, sub := range c.Subcommands {
+			if sub.Name == given {
+				return c.Name
+			}
+		}
+	}
+	return ""
 }
 
 // Once reports a usage error for a flag that was given more than once: urfave
@@ -126,6 +145,19 @@ func Once(args []string, flags ...string) error {
 		}
 		if n > 1 {
 			errs = append(errs, Usage("give it once", "option %s is given %d times", dashed(flag), n))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Filled reports a usage error for each of the flags that was given with an
+// empty value, as by a shell variable that is not set: it is not the same as
+// one that was left out.
+func Filled(c *urfave.Context, flags ...string) error {
+	var errs []error
+	for _, flag := range flags {
+		if c.IsSet(flag) && c.String(flag) == "" {
+			errs = append(errs, Usage("leave it out, or give it a value", "option %s is empty", dashed(flag)))
 		}
 	}
 	return errors.Join(errs...)

@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 )
@@ -97,18 +98,23 @@ var ErrReported = errors.New("already reported")
 
 // Printable makes s safe to show: control characters (C0, C1, DEL) and the
 // marks that change the direction of text are escaped, but for tab and newline.
+// So are bytes that are no UTF-8: some terminals take 0x9b for what ESC [ is.
 func Printable(s string) string {
-	clean := func(r rune) bool { return !hostile(r) }
-	if strings.IndexFunc(s, hostile) < 0 {
+	if utf8.ValidString(s) && strings.IndexFunc(s, hostile) < 0 {
 		return s
 	}
 	var b strings.Builder
-	for _, r := range s {
-		if clean(r) {
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, "\\x%02x", s[0])
+		case hostile(r):
+			fmt.Fprintf(&b, "\\u%04x", r)
+		default:
 			b.WriteRune(r)
-			continue
 		}
-		fmt.Fprintf(&b, "\\u%04x", r)
+		s = s[size:]
 	}
 	return b.String()
 }

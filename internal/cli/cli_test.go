@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unicode/utf8"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -22,9 +23,10 @@ func runApp(args ...string) (code int, stdout, stderr string) {
 		Flags: []urfave.Flag{&urfave.StringFlag{Name: "container-type"}, &urfave.BoolFlag{Name: "image"}},
 		Action: func(c *urfave.Context) error {
 			fmt.Fprintf(&out, "type=%s image=%v", c.String("container-type"), c.Bool("image"))
-			return Once(args, "container-type")
+			return errors.Join(Once(args, "container-type"), Filled(c, "container-type"))
 		},
-	}, {Name: "list", Action: func(*urfave.Context) error { return nil }}}}
+	}, {Name: "list", Action: func(*urfave.Context) error { return nil }},
+		{Name: "policy", Subcommands: []*urfave.Command{{Name: "check"}}}}}
 	err := Run(context.Background(), app, append([]string{"tool"}, args...), stdio)
 	Report(&errs, "tool", err)
 	return ExitCode(err), out.String(), errs.String()
@@ -42,8 +44,10 @@ func TestCommandLineMistakesAreOnStderrWithCode64(t *testing.T) {
 		{"a positional hides no flag", []string{"show", "web", "--image"}, 64, `unexpected argument "web"`},
 		{"unknown flag", []string{"show", "--container-typ", "web"}, 64, "hint: did you mean --container-type?"},
 		{"unknown command", []string{"shwo"}, 64, "hint: did you mean show?"},
-		{"no command", nil, 64, "hint: commands: show, list"},
-		{"missing value", []string{"show", "--container-type"}, 64, "flag needs an argument"},
+		{"command whose parent was left out", []string{"check"}, 64, "unknown command \"check\"\nhint: did you mean 'tool policy check'?"},
+		{"no command", nil, 64, "hint: commands: show, list, policy"},
+		{"missing value", []string{"show", "--container-type"}, 64, "option --container-type needs a value\nhint: see 'tool show --help'"},
+		{"empty value", []string{"show", "--container-type="}, 64, "option --container-type is empty"},
 		{"given twice", []string{"show", "--container-type", "a", "--container-type=b"}, 64, "option --container-type is given 2 times"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -126,7 +130,11 @@ func TestNearestNamesComeNearestFirst(t *testing.T) {
 func FuzzPrintableLeavesNothingHostile(f *testing.F) {
 	f.Add("plain\ttext\n")
 	f.Add("\x1b]0;title\x07\u202e\u0085")
+	f.Add("\x9b31m\xff and \ufffd")
 	f.Fuzz(func(t *testing.T, s string) {
+		if !utf8.ValidString(Printable(s)) {
+			t.Errorf("%q: bytes left that are no UTF-8", Printable(s))
+		}
 		if i := strings.IndexFunc(Printable(s), hostile); i >= 0 {
 			t.Errorf("%q: hostile rune left at %d", Printable(s), i)
 		}

@@ -31,12 +31,11 @@ var errCut = errors.New("cut")
 // serveAWS answers one API call and records it.
 func (l *Lab) serveAWS(w http.ResponseWriter, r *http.Request) {
 	number := l.calls.next()
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
-		return
-	}
+	body, unread := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
 	q, err := l.services.Parse(r, body)
+	if unread != nil {
+		err = &wire.Error{Status: http.StatusRequestEntityTooLarge, Code: "RequestEntityTooLargeException", Message: unread.Error()}
+	}
 	var out any
 	if err == nil {
 		out, err = l.call(r.Context(), q)

@@ -68,7 +68,9 @@ type Parts struct {
 	Images     engine.Images
 	Registry   http.Handler // serves the images over the registry API; the request's Host is the registry
 	Registries []string     // the names of the registries that there are
-	Log        *slog.Logger
+	// Login is what a registry takes, if it asks.
+	Login func(registry string) (user, password string)
+	Log   *slog.Logger
 }
 
 // Lab is a lab that runs. Close ends it.
@@ -136,9 +138,11 @@ func (l *Lab) build(ctx context.Context, c Config) (err error) {
 	if l.Registry, err = registry.New(l.World, l.Clock); err != nil {
 		return err
 	}
-	if l.Engine, err = l.startEngine(ctx, c); err != nil {
-		return err
+	e, err := l.startEngine(ctx, c)
+	if err != nil {
+		return err // and e may be a nil pointer in an interface, which Close would call
 	}
+	l.Engine = e
 	l.Balancer = elb.New(elb.Config{Clock: l.Clock, Account: l.World.Account, Region: l.World.Region})
 	l.ECS = ecs.New(ecs.Config{World: l.World, Clock: l.Clock, Engine: l.Engine, Balancer: l.Balancer, Images: l.Registry})
 	l.inventory = ssm.New(l.World, l.Clock)
@@ -162,7 +166,7 @@ func (l *Lab) startEngine(ctx context.Context, c Config) (engine.Engine, error) 
 		}
 		return c.StartDocker(ctx, Parts{
 			World: l.World, Clock: l.Clock, Images: l.Registry, Log: l.log,
-			Registry: l.Registry.Handler(), Registries: l.Registry.Hosts(),
+			Registry: l.Registry.Handler(), Registries: l.Registry.Hosts(), Login: l.Registry.Login,
 		})
 	}
 	return nil, fmt.Errorf("engine %q is neither %s nor %s", c.Engine, Sim, Docker)

@@ -22,6 +22,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"jumpsuite/internal/lab"
+	"jumpsuite/internal/lab/engine"
 	"jumpsuite/internal/lab/world"
 )
 
@@ -136,6 +137,17 @@ func TestAllServicesAnswerOnOneAddress(t *testing.T) {
 	}
 }
 
+func TestAnEngineThatDoesNotStartIsAnErrorAndNoMore(t *testing.T) {
+	none := func(context.Context, lab.Parts) (engine.Engine, error) {
+		var e *engine.Sim
+		return e, errors.New("no engine today")
+	}
+	l, err := lab.Start(t.Context(), lab.Config{Engine: lab.Docker, StartDocker: none})
+	if l != nil || err == nil || err.Error() != "no engine today" {
+		t.Errorf("got %v and %v", l, err)
+	}
+}
+
 func TestRefusedCallsAreRecorded(t *testing.T) {
 	l := start(t, small)
 	c := config(l)
@@ -146,6 +158,15 @@ func TestRefusedCallsAreRecorded(t *testing.T) {
 	}
 	if calls := l.Calls(); len(calls) != 1 || calls[0].Code != "AccessDeniedException" || calls[0].Operation != "ListClusters" {
 		t.Errorf("got %+v", calls)
+	}
+	l.ResetCalls()
+	long := strings.Repeat("x", 3<<20)
+	_, err = ecs.NewFromConfig(config(l)).DescribeServices(t.Context(), &ecs.DescribeServicesInput{Services: []string{long}})
+	if code(err) != "RequestEntityTooLargeException" {
+		t.Errorf("got %.200v", err)
+	}
+	if calls := l.Calls(); len(calls) != 1 || calls[0].Status != 413 || calls[0].Operation != "DescribeServices" {
+		t.Errorf("got %d calls", len(calls))
 	}
 }
 

@@ -216,5 +216,5 @@ func (s *stage) start(w *world.World) error {
 
 // StartDocker starts the engine that runs real containers, for lab.Config.
 func StartDocker(ctx context.Context, p lab.Parts) (engine.Engine, error) {
-	return dockerengine.Start(ctx, dockerengine.Config{Clock: p.Clock, Images: p.Images, Registry: p.Registry, Registries: p.Registries, Cleanup: time.Duration(p.World.Cleanup), Log: p.Log})
+	return dockerengine.Start(ctx, dockerengine.Config{Clock: p.Clock, Images: p.Images, Registry: p.Registry, Registries: p.Registries, Login: p.Login, Cleanup: time.Duration(p.World.Cleanup), Log: p.Log})
 }

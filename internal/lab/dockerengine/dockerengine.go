@@ -60,6 +60,8 @@ type Config struct {
 	// Registries are the names of the registries that Registry is. Docker Hub
 	// is docker.io.
 	Registries []string
+	// Login is what a registry takes, if it asks. Nil: none asks.
+	Login func(registry string) (user, password string)
 
 	// Cleanup is how long the containers of a stopped task are kept, in lab
 	// time. Less than MinCleanup means DefaultCleanup.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/image"
+	dockerregistry "github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/client"
 
 	"jumpsuite/internal/lab/rootfs"
@@ -171,7 +172,11 @@ func (e *Engine) begin(p *pull, exact string) {
 }
 
 func (e *Engine) download(exact string) error {
-	progress, err := e.docker.ImagePull(e.ctx, exact, image.PullOptions{})
+	auth, err := e.auth(exact)
+	if err != nil {
+		return err
+	}
+	progress, err := e.docker.ImagePull(e.ctx, exact, image.PullOptions{RegistryAuth: auth})
 	if err != nil {
 		return err
 	}
@@ -187,6 +192,20 @@ func (e *Engine) download(exact string) error {
 			return errors.New(line.Error)
 		}
 	}
+}
+
+// auth is the login for an image's registry, as the Engine API wants it. The
+// agent asks for a new one for each pull, too.
+func (e *Engine) auth(exact string) (string, error) {
+	host, _, _ := strings.Cut(exact, "/")
+	if e.Login == nil {
+		return "", nil
+	}
+	user, password := e.Login(host)
+	if user == "" {
+		return "", nil
+	}
+	return dockerregistry.EncodeAuthConfig(dockerregistry.AuthConfig{Username: user, Password: password, ServerAddress: host})
 }
 
 // serveRegistry serves Config.Registry inside the engine's network, where all

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	api "github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
@@ -26,9 +25,6 @@ const (
 	pageSize  = 100  // default of maxResults
 	pageMax   = 1000 // largest maxResults
 )
-
-// tokenLife is how long an authorization token is valid.
-const tokenLife = 12 * time.Hour
 
 // ECR answers about a registry. All fields but URL must be set.
 type ECR struct {
@@ -363,10 +359,11 @@ func (e *ECR) DescribeRepositories(_ context.Context, in *api.DescribeRepositori
 }
 
 // GetAuthorizationToken answers with a token for the account's registry,
-// whichever was asked for; the lab's registry asks for none.
+// whichever was asked for. The registry takes it, and asks for it where the world
+// says so.
 func (e *ECR) GetAuthorizationToken(context.Context, *api.GetAuthorizationTokenInput) (*api.GetAuthorizationTokenOutput, error) {
-	expires := e.Clock.Now().Add(tokenLife)
-	token := base64.StdEncoding.EncodeToString([]byte("AWS:lab-" + e.World.Account))
+	password, expires := e.Registry.Password()
+	token := base64.StdEncoding.EncodeToString([]byte(registry.User + ":" + password))
 	endpoint := "https://" + e.World.ECR()
 	return &api.GetAuthorizationTokenOutput{AuthorizationData: []types.AuthorizationData{
 		{AuthorizationToken: &token, ExpiresAt: &expires, ProxyEndpoint: &endpoint}}}, nil
@@ -417,6 +414,6 @@ func (e *ECR) GetDownloadUrlForLayer(_ context.Context, in *api.GetDownloadUrlFo
 		return nil, wire.Errorf("LayersNotFoundException", "The layer with digest '%s' does not exist in the repository with name '%s' in the registry with id '%s'",
 			*in.LayerDigest, *in.RepositoryName, e.World.Account)
 	}
-	url := e.URL + "/v2/" + e.World.ECR() + "/" + *in.RepositoryName + "/blobs/" + *in.LayerDigest
+	url := e.Registry.Presign(e.URL + "/v2/" + e.World.ECR() + "/" + *in.RepositoryName + "/blobs/" + *in.LayerDigest)
 	return &api.GetDownloadUrlForLayerOutput{DownloadUrl: &url, LayerDigest: in.LayerDigest}, nil
 }

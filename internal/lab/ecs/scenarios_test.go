@@ -341,6 +341,15 @@ func TestASlowDrainKeepsTheOldDeployment(t *testing.T) {
 	if wait := gone.StoppedAt.Sub(*gone.StoppingAt); wait < 300*time.Second {
 		t.Errorf("drained for %s only", wait)
 	}
+	told := 0
+	for _, e := range r.service("web").Events {
+		if strings.Contains(*e.Message, " deregistered ") {
+			told++
+		}
+	}
+	if told != 1 {
+		t.Errorf("the deregistration was told %d times, want once, when the drain begins", told)
+	}
 }
 
 func TestAForeignDeploymentSupersedesOurs(t *testing.T) {

@@ -52,10 +52,11 @@ func (p *Plane) registerTargets(t *task) {
 	}
 }
 
-// deregisterTargets begins the draining of a task's targets.
+// deregisterTargets begins the draining of a task's targets, once: a task that
+// has drained stops later, and is not told of again.
 func (p *Plane) deregisterTargets(t *task) {
 	for _, g := range t.targets {
-		if p.targets[g.key()] != t || g.state == "draining" {
+		if p.targets[g.key()] != t || g.state == "draining" || g.state == "unused" {
 			continue
 		}
 		g.state, g.reason, g.why = "draining", "Target.DeregistrationInProgress", ""

@@ -225,6 +225,9 @@ func (r *Registry) Handler() http.Handler {
 			q = q.Clone(q.Context())
 			q.URL.Path = "/v2/" + host + "/" + rest
 		}
+		if !r.admit(w, q, r.asked(q, host)) {
+			return
+		}
 		if _, digest, ok := strings.Cut(q.URL.Path, "/blobs/"); ok && !r.blobs.has(digest) {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusNotFound)
@@ -233,6 +236,16 @@ func (r *Registry) Handler() http.Handler {
 		}
 		r.served.ServeHTTP(w, q)
 	})
+}
+
+// asked is the registry that a request is for: the one that was called by its
+// name, or else the one in the path.
+func (r *Registry) asked(q *http.Request, called string) string {
+	rest, _ := strings.CutPrefix(q.URL.Path, "/v2/")
+	if host, _, ok := strings.Cut(rest, "/"); ok && called != r.world.ECR() {
+		return host
+	}
+	return called
 }
 
 // hosts reports whether there are repositories of a registry host.

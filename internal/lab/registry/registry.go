@@ -7,11 +7,15 @@
 // HOST/REPOSITORY is there as /v2/HOST/REPOSITORY, and also as
 // /v2/REPOSITORY when it is asked as HOST.
 //
+// With registry-login in its world, the account's ECR asks for the user name
+// and password that GetAuthorizationToken hands out.
+//
 // The same world makes the same digests on the same machine.
 package registry
 
 import (
 	"cmp"
+	"crypto/rand"
 	"fmt"
 	"maps"
 	"net/http"
@@ -36,6 +40,7 @@ type Registry struct {
 	created time.Time
 	served  http.Handler
 	blobs   *blobs
+	secret  []byte // of passwords
 
 	mu           sync.Mutex
 	repositories map[string]*Repository // by HOST/NAME
@@ -64,7 +69,8 @@ type Image struct {
 
 // New makes a registry with the images of a world that is complete.
 func New(w *world.World, c *clock.Clock) (*Registry, error) {
-	r := &Registry{world: w, clock: c, created: c.Now(), repositories: map[string]*Repository{}, blobs: newBlobs()}
+	r := &Registry{world: w, clock: c, created: c.Now(), repositories: map[string]*Repository{}, blobs: newBlobs(), secret: make([]byte, 32)}
+	rand.Read(r.secret)
 	r.served = r.handler()
 	for i, img := range w.Images {
 		age := time.Duration(len(w.Images)-i) * time.Hour

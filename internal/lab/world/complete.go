@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -40,6 +41,9 @@ func (w *World) complete() []problem {
 		return problems
 	}
 	w.completeHosts()
+	if problems := w.checkAddresses(); len(problems) > 0 {
+		return problems
+	}
 	for i := range w.Images {
 		w.Images[i].Complete()
 	}
@@ -219,9 +223,11 @@ func (w *World) check() []problem {
 	if len(w.Account) != 12 || strings.Trim(w.Account, "0123456789") != "" {
 		out = append(out, problem{"account", fmt.Sprintf("%q is not 12 digits", w.Account)})
 	}
-	if w.Clock.Speed < 0 {
-		out = append(out, problem{"clock.speed", "time does not run backwards"})
+	if !regionName.MatchString(w.Region) {
+		out = append(out, problem{"region", fmt.Sprintf("%q is no region such as eu-central-1", w.Region)})
 	}
+	out = append(out, w.Clock.checkSpeed()...)
+	out = append(out, bounds(reflect.ValueOf(*w), "", "")...)
 	out = append(out, w.checkClusters()...)
 	seen := map[string]bool{}
 	for i, s := range w.Services {
@@ -252,6 +258,8 @@ func (w *World) checkClusters() []problem {
 		at := fmt.Sprintf("clusters.%d", i)
 		if c.Name == "" {
 			out = append(out, problem{at, "a cluster needs a name"})
+		} else if !awsName.MatchString(c.Name) {
+			out = append(out, problem{at + ".name", fmt.Sprintf("%q is no name of a cluster: up to 255 letters, numbers, - and _", c.Name)})
 		}
 		if seen[c.Name] {
 			out = append(out, problem{at + ".name", fmt.Sprintf("cluster %q is there twice", c.Name)})
@@ -269,13 +277,23 @@ func (h Host) check(at string) []problem {
 	if _, err := netip.ParseAddr(h.IP); h.IP != "" && err != nil {
 		out = append(out, problem{at + ".ip", fmt.Sprintf("%q is not an IP address", h.IP)})
 	}
-	if h.Count < 0 || h.Count > maxHosts {
+	if h.Count > maxHosts {
 		out = append(out, problem{at + ".count", fmt.Sprintf("%d is not a number of hosts from 1 to %d", h.Count, maxHosts)})
+	} else if last, err := netip.ParseAddr(h.IP); err == nil && !above(last, h.Count).IsValid() {
+		out = append(out, problem{at + ".ip", fmt.Sprintf("there are no %d addresses from %s on", h.Count, h.IP)})
 	}
 	if h.Instance != "" && !strings.HasPrefix(h.Instance, "i-") {
 		out = append(out, problem{at + ".instance", fmt.Sprintf("%q is not an instance id such as i-0123456789abcdef0", h.Instance)})
 	}
 	return append(out, one(at+".arch", h.Arch, "x86_64", "arm64")...)
+}
+
+// above is the n-th address from a on, invalid if there are not so many.
+func above(a netip.Addr, n int) netip.Addr {
+	for range n - 1 {
+		a = a.Next()
+	}
+	return a
 }
 
 func (m Image) check(at string) []problem {
@@ -290,6 +308,8 @@ func (w *World) checkService(s Service, at string) []problem {
 	var out []problem
 	if s.Name == "" {
 		out = append(out, problem{at, "a service needs a name"})
+	} else if !awsName.MatchString(s.Name) {
+		out = append(out, problem{at + ".name", fmt.Sprintf("%q is no name of a service: up to 255 letters, numbers, - and _", s.Name)})
 	}
 	known := slices.ContainsFunc(w.Clusters, func(c Cluster) bool { return c.Name == s.Cluster })
 	switch {
@@ -347,9 +367,6 @@ func (f Fault) check(at string) []problem {
 	}
 	if f.Error == "" && f.Latency == 0 && f.Stale == 0 {
 		out = append(out, problem{at, "a fault needs an error, latency or stale"})
-	}
-	if f.Skip < 0 || f.Times < 0 {
-		out = append(out, problem{at, "skip and times are not negative"})
 	}
 	return out
 }

@@ -55,8 +55,15 @@ func Parse(data []byte, name string) (*World, error) {
 // ParseImage reads the value of an image-push action.
 func ParseImage(value string) (Image, error) {
 	var i Image
-	_, err := decode([]byte(value), "image", &i)
-	return i, err
+	root, err := decode([]byte(value), "image", &i)
+	if err != nil {
+		return i, err
+	}
+	problems := append(bounds(reflect.ValueOf(i), "", ""), one("arch", i.Arch, "amd64", "arm64")...)
+	if len(problems) > 0 {
+		return i, located("image", root, problems)
+	}
+	return i, nil
 }
 
 // ParseFault reads a fault.
@@ -66,7 +73,7 @@ func ParseFault(data []byte, name string) (Fault, error) {
 	if err != nil {
 		return f, err
 	}
-	if problems := f.check(""); len(problems) > 0 {
+	if problems := append(f.check(""), bounds(reflect.ValueOf(f), "", "")...); len(problems) > 0 {
 		return f, located(name, root, problems)
 	}
 	return f, nil

@@ -42,6 +42,25 @@ func TestWhatIsWrongIsToldWithItsPlace(t *testing.T) {
 		{"an action for nobody", "actions: [{do: host-lost}]\n", `w.yaml:1:11: host-lost needs to be told whom (to)`},
 		{"a fault of nothing", "faults: [{operation: UpdateService}]\n", `w.yaml:1:10: a fault needs an error, latency or stale`},
 		{"a fault of an unknown kind", "faults: [{operation: UpdateService, error: odd}]\n", `w.yaml:1:44: "odd" is none of throttle, server, denied, unavailable, cut`},
+		{"a negative duration", "latency: -1s\n", `w.yaml:1:10: -1s is negative`},
+		{"a negative desired count", "clusters: [{name: a}]\nservices:\n  - name: x\n    desired: -3\n", `w.yaml:4:14: -3 is negative`},
+		{"a negative percentage", "clusters: [{name: a}]\nservices: [{name: x, max: -4}]\n", `w.yaml:2:27: -4 is negative`},
+		{"a negative size of a host", "clusters: [{name: a, hosts: [{cpu: -5}]}]\n", `w.yaml:1:36: -5 is negative`},
+		{"a negative number of hosts", "clusters: [{name: a, hosts: [{count: -1}]}]\n", `w.yaml:1:38: -1 is negative`},
+		{"too many hosts", "clusters: [{name: a, hosts: [{count: 5001}]}]\n", `w.yaml:1:38: 5001 is not a number of hosts from 1 to 5000`},
+		{"a port that is none", "clusters: [{name: a}]\nservices: [{name: x, port: 70000}]\n", `w.yaml:2:28: 70000 is no port`},
+		{"a taken port that is none", "clusters: [{name: a, hosts: [{ports: [22, -1]}]}]\n", `w.yaml:1:43: -1 is no port`},
+		{"a fault a negative number of times", "faults: [{operation: x, error: cut, times: -1}]\n", `w.yaml:1:44: -1 is negative`},
+		{"an action before the start", "actions: [{at: -1s, do: kill, to: x}]\n", `w.yaml:1:16: -1s is negative`},
+		{"time that runs backwards", "clock: {speed: -1}\n", `w.yaml:1:16: time does not run backwards`},
+		{"time that does not run", "clock: {speed: .nan}\n", `w.yaml:1:16: NaN is not a speed of up to 1000000`},
+		{"time without end", "clock: {speed: .inf}\n", `w.yaml:1:16: +Inf is not a speed of up to 1000000`},
+		{"a region that is none", "region: EU Central\n", `w.yaml:1:9: "EU Central" is no region such as eu-central-1`},
+		{"a cluster that ECS would not name so", "clusters: [{name: a/b}]\n", `w.yaml:1:19: "a/b" is no name of a cluster`},
+		{"a service that ECS would not name so", "clusters: [{name: a}]\nservices: [{name: 'a b'}]\n", `w.yaml:2:19: "a b" is no name of a service`},
+		{"one address twice", "clusters:\n  - {name: a, hosts: [{count: 3, ip: 10.0.0.1}, {ip: 10.0.0.3}]}\n", `w.yaml:2:5: two hosts of cluster a have the address 10.0.0.3`},
+		{"one instance twice", "clusters:\n  - {name: a, hosts: [{instance: i-1}]}\n  - {name: b, hosts: [{instance: i-1}]}\n", `w.yaml:3:5: two hosts are instance i-1`},
+		{"addresses that run out", "clusters: [{name: a, hosts: [{ip: 255.255.255.254, count: 3}]}]\n", `w.yaml:1:35: there are no 3 addresses from 255.255.255.254 on`},
 		{"a fault with a bad pattern", "faults: [{operation: '[', error: cut}]\n", `w.yaml:1:22: "[" is not a pattern`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -160,6 +179,29 @@ func TestReferencesAreWhole(t *testing.T) {
 				t.Errorf("%s: got %s, want %s", tt.in, got, tt.want)
 			}
 		})
+	}
+}
+
+func TestSomeNumbersAreBelowZero(t *testing.T) {
+	if _, err := world.Parse([]byte("seed: -1\nimages: [{repository: a, http: -1, exit: -1}]\n"), "w"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAFaultOfItsOwnIsCheckedToo(t *testing.T) {
+	_, err := world.ParseFault([]byte("{operation: x, error: cut, skip: -2, latency: -1s}"), "fault")
+	if want := "fault:1:34: -2 is negative\nfault:1:47: -1s is negative"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestAnImageOfItsOwnIsCheckedToo(t *testing.T) {
+	_, err := world.ParseImage("{pull: -1s, arch: x86}")
+	if want := "image:1:8: -1s is negative\nimage:1:19: \"x86\" is none of amd64, arm64"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if i, err := world.ParseImage("{exit: 1, after: 2s}"); err != nil || *i.Exit != 1 {
+		t.Errorf("got %+v and %v", i, err)
 	}
 }
 

@@ -35,6 +35,9 @@ type World struct {
 	// Cleanup is how long after its stop a task's containers stay on their
 	// host (ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION); zero means 3h.
 	Cleanup Duration `yaml:"cleanup"`
+	// RegistryLogin makes the account's ECR ask for a login, as AWS's does: the
+	// one that GetAuthorizationToken answers with. Off, anybody may pull.
+	RegistryLogin bool `yaml:"registry-login"`
 	// DeniedKeys are access key IDs that are known and may do nothing; their
 	// secret is the lab's.
 	DeniedKeys []string `yaml:"denied-keys"`
