@@ -76,7 +76,7 @@ func parseECS(r *Request, args []string) error {
 		valued("--container-type -t --service -s", set(&r.Resource.ContainerType)),
 		valued("--image-url -i", set(&r.Resource.Image)),
 		flag("--image --events --deployments --container-types --dry-run --supersede --force --skip-image-check --watch -w", nil),
-		valued("--container-status --container --strategy --timeout --interval --max-failures --output -o --host --cluster -c --environment -e", nil),
+		valued("--container-status --container --strategy --timeout --interval --max-failures --reason --output -o --host --cluster -c --environment -e", nil),
 	})
 	if err == nil && len(rest) > 0 {
 		return fmt.Errorf("unexpected argument %q", rest[0])

@@ -33,6 +33,7 @@ func parseReference(s string) (r reference, ok bool) {
 		r.tag = "latest"
 	}
 	r.registry, r.path = splitRegistry(name)
+	r.registry = sameHost(r.registry)
 	r.library = r.registry == dockerHub && !strings.Contains(r.path, "/")
 	return r, registryName(r.registry) && pathName(r.path)
 }
@@ -50,6 +51,16 @@ func splitRegistry(name string) (registry, path string) {
 		return dockerHub, after
 	}
 	return before, after
+}
+
+// sameHost writes a registry the one way that patterns write it: a host's name
+// in capitals, and the port that HTTPS has anyway, lead to the same registry.
+func sameHost(registry string) string {
+	host, port, ok := strings.Cut(registry, ":")
+	if ok && strings.TrimLeft(port, "0") == "443" {
+		registry = host
+	}
+	return strings.ToLower(registry)
 }
 
 func sha256(s string) bool {
@@ -146,6 +157,9 @@ func (p *imagePattern) place(name string, allow bool) error {
 	}
 	if allow && strings.ContainsAny(registry, "*?") {
 		return fmt.Errorf("image pattern %q allows a registry by pattern, which others could own: write the registry out, or %q for any image", p.text, "*")
+	}
+	if same := sameHost(registry); same != registry {
+		return fmt.Errorf("image pattern %q: write the registry as %q", p.text, same)
 	}
 	if registry == "index.docker.io" {
 		return fmt.Errorf("image pattern %q: write docker.io for index.docker.io", p.text)

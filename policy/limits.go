@@ -1,12 +1,13 @@
 package policy
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"jumpsuite/internal/pattern"
 )
 
 // limits reads limits over those that hold without them. What a file does not
@@ -68,11 +69,11 @@ func (r *reader) start(n *yaml.Node, l *StartLimits) {
 
 var (
 	// userName may be "name", "1000", "1000:1000".
-	userName    = regexp.MustCompile(`^(\*|[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?)$`)
-	envName     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	networkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
-	typeName    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
-	sizeText    = regexp.MustCompile(`^([1-9]\d{0,6})(MiB|GiB)$`)
+	userName    = pattern.New(`^(\*|[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?)$`)
+	envName     = pattern.New(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	networkName = pattern.New(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+	typeName    = pattern.Sized(255, `^[A-Za-z0-9_-]+$`)
+	sizeText    = pattern.New(`^([1-9]\d{0,6})(MiB|GiB)$`)
 )
 
 func (r *reader) typeName(n *yaml.Node) string {

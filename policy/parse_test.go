@@ -75,6 +75,8 @@ func TestMistakesAreFoundWithTheirPlaceAndTheirCure(t *testing.T) {
 		{"run without images", site + "rules:\n  - {name: r, effect: allow, principals: [user:a], actions: [docker.run], environments: [test]}\n", "5:5: the rule allows docker.run, docker.pull or docker.create, and says nothing of images: write images: [REGISTRY/REPOSITORY:TAG], or ['*'] for any"},
 
 		{"an image without a registry", images("alpine"), "5:106: image pattern \"alpine\" names no registry: write \"docker.io/library/alpine\""},
+		{"an image of a registry in capitals", images("GHCR.io/x"), "5:106: image pattern \"GHCR.io/x\": write the registry as \"ghcr.io\""},
+		{"an image of a registry with the usual port", images("ghcr.io:443/x"), "5:106: image pattern \"ghcr.io:443/x\": write the registry as \"ghcr.io\""},
 		{"an image of a user", images("ann/web:1"), "5:106: image pattern \"ann/web:1\" names no registry: write \"docker.io/ann/web:1\""},
 		{"an image without library", images("docker.io/alpine"), "5:106: image pattern \"docker.io/alpine\": write \"docker.io/library/alpine\""},
 		{"any registry", images("*.amazonaws.com/web"), "5:106: image pattern \"*.amazonaws.com/web\" allows a registry by pattern, which others could own: write the registry out, or \"*\" for any image"},
@@ -419,7 +421,7 @@ func agree(t *testing.T, s string) {
 	if ours.library {
 		path = "library/" + path
 	}
-	if ours.registry != docker.Domain(theirs) || path != docker.Path(theirs) {
+	if ours.registry != sameHost(docker.Domain(theirs)) || path != docker.Path(theirs) {
 		t.Errorf("%q: ours %s / %s, docker's %s / %s", s, ours.registry, path, docker.Domain(theirs), docker.Path(theirs))
 	}
 	if d, ok := theirs.(docker.Digested); ok != (ours.digest != "") || ok && d.Digest().String() != ours.digest {

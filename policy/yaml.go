@@ -1,12 +1,13 @@
 package policy
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"jumpsuite/internal/pattern"
 )
 
 // object is a mapping whose keys were checked.
@@ -114,7 +115,7 @@ func (r *reader) scalar(n *yaml.Node) (string, bool) {
 }
 
 // text is a scalar that has a form. nil is "".
-func (r *reader) text(n *yaml.Node, form *regexp.Regexp, write string) string {
+func (r *reader) text(n *yaml.Node, form *pattern.Pattern, write string) string {
 	s, ok := r.scalar(n)
 	if ok && !form.MatchString(s) {
 		r.add(n, "%q: write %s", s, write)

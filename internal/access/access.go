@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 
+	"jumpsuite/internal/audit"
 	"jumpsuite/internal/awsconfig"
 	"jumpsuite/internal/caller"
 	"jumpsuite/internal/cli"
@@ -34,7 +35,9 @@ type Options struct {
 	Region      string
 	Endpoint    string
 	Environment string    // of the policy file
+	Reason      string    // what the caller gives as a reason, for the audit log
 	PolicyPath  string    // for tests; empty is policy.Path
+	LogPath     string    // for tests; empty is audit.DefaultPath
 	Stderr      io.Writer // for what the person should know; nil is nowhere
 }
 
@@ -44,13 +47,16 @@ type Access struct {
 	Cluster     string         // never empty
 	Environment string         // of the policy file; empty if none fits
 	Caller      *caller.Caller // nil: not under sudo
+	Log         *audit.Log     // nil: not under sudo
 
 	policy *policy.Policy // nil: not under sudo
+	reason string
 }
 
 // Open finds out who calls, which cluster is meant and how AWS is reached. Its
 // errors carry exit codes: 64 an option is wrong or missing, 66 no cluster, 69
-// AWS out of reach, 77 not allowed, 78 no policy that could be trusted.
+// AWS out of reach, 74 no audit log that could be written, 77 not allowed, 78 no
+// policy that could be trusted.
 func Open(ctx context.Context, o Options) (*Access, error) {
 	who, err := caller.Enter()
 	if err != nil {
@@ -68,13 +74,23 @@ func Open(ctx context.Context, o Options) (*Access, error) {
 	return o.direct(ctx)
 }
 
-// Allow asks the policy whether the caller may do action to r. Not under sudo it
-// says yes: AWS decides.
+// Allow asks the policy whether the caller may do action to r, and records the
+// answer: without a record there is none. Not under sudo it says yes: AWS decides.
 func (a *Access) Allow(action string, r policy.Resource) error {
+	_, err := a.Decide(action, r)
+	return err
+}
+
+// Decide is Allow, and returns what it recorded: the later lines about the same
+// request have its id, its principal and its rule. Not under sudo it is empty.
+func (a *Access) Decide(action string, r policy.Resource) (audit.Event, error) {
 	if a.Caller == nil {
-		return nil
+		return audit.Event{}, nil
 	}
-	return decide(a.policy, a.Caller, a.Environment, action, r)
+	rule, refusal := decide(a.policy, a.Caller, a.Environment, action, r)
+	e := a.event(a.Environment, action, rule, refusal == nil)
+	e.Resource = audit.Resource{ContainerType: r.ContainerType, Image: r.Image, Host: r.Host}
+	return e, a.record(&e, refusal)
 }
 
 // direct opens for a caller with AWS credentials of his own.

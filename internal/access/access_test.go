@@ -153,6 +153,7 @@ func asCaller(t *testing.T, who *caller.Caller, text string, o Options) (*Access
 		unset(t, name)
 	}
 	o.PolicyPath = file(t, text)
+	o.LogPath = filepath.Join(t.TempDir(), "audit.log")
 	return o.sudo(t.Context(), who)
 }
 
@@ -209,6 +210,7 @@ func TestUnderSudoEachThingIsAskedFor(t *testing.T) {
 		{"ecs.deploy", "web", "<nil>"},
 		{"ecs.deploy", "pay", "ecs.deploy is not allowed to ann in test (rule default): no rule allows it"},
 		{"ecs.list", "", "<nil>"},
+		{"ecs.list", "arn:aws:ecs:eu-west-2:123456789012:service/t/web", `"arn:aws:ecs:eu-west-2:123456789012:service/t/web" is no name of a container type (rule default)`},
 		{"ecs.rollback", "web", "ecs.rollback is not allowed to ann in test (rule default): no rule allows it"},
 		{"docker.run", "", "docker.run is not allowed to ann in test (rule default): no rule allows it"},
 		{"ecs.nosuch", "", `ask the policy for "ecs.nosuch": no such action`},
@@ -217,9 +219,24 @@ func TestUnderSudoEachThingIsAskedFor(t *testing.T) {
 			t.Errorf("%s %s: got %s, want %s", tt.action, tt.containerType, got, tt.want)
 		}
 	}
-	refusal, ok := a.Allow("ecs.deploy", policy.Resource{}).(*cli.Error)
-	if !ok || refusal.Code != cli.ExitNotAllowed || refusal.Next != "ask an administrator: r3-admin policy explain --user ann --env test ecs deploy" {
+	refusal, ok := a.Allow("ecs.deploy", policy.Resource{ContainerType: "pay", Image: "docker.io/a/pay:1"}).(*DeniedError)
+	if !ok || refusal.ExitCode() != cli.ExitNotAllowed || refusal.Next != "ask an administrator: r3-admin policy explain --user ann --env test ecs deploy --container-type pay --image-url docker.io/a/pay:1" {
 		t.Errorf("got %+v, want exit code 77 and a hint", refusal)
+	}
+}
+
+func TestUnderSudoNothingIsAllowedThatCannotBeRecorded(t *testing.T) {
+	ann := &caller.Caller{UID: 1001, Name: "ann", Groups: []string{"dev"}}
+	a, err := asCaller(t, ann, enforced, Options{Action: "ecs.deploy"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Log.Close()
+	if err := a.Allow("ecs.deploy", policy.Resource{ContainerType: "web"}); err == nil {
+		t.Error("allowed, and not on record")
+	}
+	if err := a.Allow("ecs.deploy", policy.Resource{ContainerType: "pay"}); cli.ExitCode(err) != cli.ExitNotAllowed {
+		t.Errorf("got %v, want a refusal", err)
 	}
 }
 
@@ -238,7 +255,7 @@ func TestUnderSudoNothingIsAllowedWithoutATrustedPolicy(t *testing.T) {
 	if err := os.Chmod(path, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Options{Action: "ecs.list", PolicyPath: path}.sudo(t.Context(), ann)
+	_, err := Options{Action: "ecs.list", PolicyPath: path, LogPath: filepath.Join(t.TempDir(), "audit.log")}.sudo(t.Context(), ann)
 	if err == nil || cli.ExitCode(err) != cli.ExitConfig {
 		t.Errorf("a file that all may write: got %v, want a refusal", err)
 	}

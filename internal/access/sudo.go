@@ -3,9 +3,11 @@ package access
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
+	"jumpsuite/internal/audit"
 	"jumpsuite/internal/awsconfig"
 	"jumpsuite/internal/caller"
 	"jumpsuite/internal/cli"
@@ -24,15 +26,21 @@ func (o Options) sudo(ctx context.Context, who *caller.Caller) (*Access, error) 
 	if err := deniedGroupsExist(ctx, p); err != nil {
 		return nil, err
 	}
+	log, err := audit.OpenLog(audit.Options{Path: o.LogPath})
+	if err != nil {
+		return nil, err
+	}
+	a := &Access{Caller: who, Log: log, policy: p, reason: o.Reason}
 	env, err := o.pick(p, who)
 	if err != nil {
-		return nil, err
+		return nil, a.refuse(o.Action, err)
 	}
-	cfg, err := awsconfig.Load(ctx, awsconfig.Options{Region: env.Region, Endpoint: env.Endpoint, Sudo: true, Name: o.Command})
+	a.Cluster, a.Environment = env.Cluster, env.Name
+	a.Config, err = awsconfig.Load(ctx, awsconfig.Options{Region: env.Region, Endpoint: env.Endpoint, Sudo: true, Name: o.Command})
 	if err != nil {
 		return nil, err
 	}
-	return &Access{Config: cfg, Cluster: env.Cluster, Environment: env.Name, Caller: who, policy: p}, nil
+	return a, nil
 }
 
 // onlyPolicyDecides refuses what would send the machine's credentials, or the
@@ -107,7 +115,8 @@ func (o Options) candidates(p *policy.Policy) ([]policy.Environment, error) {
 // notAmong refuses a name. It does not list those that there are: the caller
 // may not know of all.
 func notAmong(kind, name string) error {
-	return cli.Errorf(cli.ExitNotAllowed, "leave the option out to get the one that is allowed to you", "%s %q is not in the policy (rule default)", kind, name)
+	return &DeniedError{Rule: "default", Text: fmt.Sprintf("%s %q is not in the policy (rule default)", kind, name),
+		Next: "leave the option out to get the one that is allowed to you"}
 }
 
 // anywhere reports whether the caller may do the action to anything at all in
@@ -118,16 +127,30 @@ func anywhere(p *policy.Policy, who *caller.Caller, env, action string) error {
 		return err
 	}
 	d := p.Possible(policy.Request{Principal: principal(who), Environment: env, Action: a})
-	return denied(d, who, env, action)
+	return denied(d, who, env, action, policy.Resource{})
 }
 
-func decide(p *policy.Policy, who *caller.Caller, env, action string, r policy.Resource) error {
+// decide returns the rule that decided, and nil if it allows.
+func decide(p *policy.Policy, who *caller.Caller, env, action string, r policy.Resource) (rule string, err error) {
 	a, err := parse(action)
 	if err != nil {
-		return err
+		return "", err
+	}
+	if !serviceName.MatchString(r.ContainerType) {
+		return "default", misnamed(env, r.ContainerType)
 	}
 	d := p.Decide(policy.Request{Principal: principal(who), Environment: env, Action: a, Resource: r})
-	return denied(d, who, env, action)
+	return d.Rule(), denied(d, who, env, action, r)
+}
+
+// serviceName is what ECS takes for the name of a service.
+var serviceName = regexp.MustCompile(`^[A-Za-z0-9_-]*$`)
+
+// misnamed refuses a container type that is not called by its name: ECS takes
+// an ARN as well, and no rule that denies would know who is meant by it.
+func misnamed(env, containerType string) error {
+	return &DeniedError{Environment: env, Rule: "default", Next: "with sudo, name it as 'r3-container list --container-types' does",
+		Text: fmt.Sprintf("%q is no name of a container type (rule default)", containerType)}
 }
 
 func parse(action string) (policy.Action, error) {
@@ -143,11 +166,23 @@ func principal(who *caller.Caller) policy.Principal {
 }
 
 // denied is nil for a decision that allows.
-func denied(d policy.Decision, who *caller.Caller, env, action string) error {
+func denied(d policy.Decision, who *caller.Caller, env, action string, r policy.Resource) error {
 	if d.Allowed() {
 		return nil
 	}
-	return cli.Errorf(cli.ExitNotAllowed,
-		fmt.Sprintf("ask an administrator: r3-admin policy explain --user %s --env %s %s", who.Name, env, strings.ReplaceAll(action, ".", " ")),
-		"%s is not allowed to %s in %s (rule %s): %s", action, who.Name, env, d.Rule(), d.Reason())
+	return &DeniedError{Environment: env, Rule: d.Rule(),
+		Text: fmt.Sprintf("%s is not allowed to %s in %s (rule %s): %s", action, who.Name, env, d.Rule(), d.Reason()),
+		Next: fmt.Sprintf("ask an administrator: r3-admin policy explain --user %s --env %s %s", who.Name, env, typed(action, r))}
+}
+
+// typed is a request as r3-admin policy explain takes it.
+func typed(action string, r policy.Resource) string {
+	words := strings.ReplaceAll(action, ".", " ")
+	if r.ContainerType != "" {
+		words += " --container-type " + r.ContainerType
+	}
+	if r.Image != "" {
+		words += " --image-url " + r.Image
+	}
+	return words
 }

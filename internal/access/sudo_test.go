@@ -60,9 +60,9 @@ func listClusters(args []string) {
 	_ = json.NewEncoder(os.Stdout).Encode(l)
 }
 
-// machine is a jump server: this machine with an /etc of its own, in which nobody
+// machine is a jump server: this machine with an /etc and a /var/log of its own, in which nobody
 // may call this binary through sudo, and plant what he likes in its environment.
-type machine struct{ etc, binary string }
+type machine struct{ etc, log, binary string }
 
 func newMachine(t *testing.T, policyFile string) machine {
 	t.Helper()
@@ -81,7 +81,7 @@ func newMachine(t *testing.T, policyFile string) machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := machine{etc: filepath.Join(t.TempDir(), "etc"), binary: binary}
+	m := machine{etc: filepath.Join(t.TempDir(), "etc"), log: t.TempDir(), binary: binary}
 	if out, err := exec.Command("cp", "-a", "/etc", m.etc).CombinedOutput(); err != nil {
 		t.Fatalf("copy /etc: %v\n%s", err, out)
 	}
@@ -108,7 +108,7 @@ func (m machine) write(t *testing.T, name, text string, mode os.FileMode) {
 // sudo calls the command as nobody, with variables that he sets.
 func (m machine) sudo(t *testing.T, variables []string, args ...string) listed {
 	t.Helper()
-	script := "mount --bind " + m.etc + " /etc && exec setpriv --reuid=65534 --regid=65534 --clear-groups sudo -n " +
+	script := "mount --bind " + m.etc + " /etc && mount --bind " + m.log + " /var/log && exec setpriv --reuid=65534 --regid=65534 --clear-groups sudo -n " +
 		strings.Join(variables, " ") + " " + m.binary + " list-clusters " + strings.Join(args, " ")
 	out, err := exec.Command("unshare", "-m", "sh", "-c", script).Output()
 	if err != nil {
@@ -148,6 +148,10 @@ rules:
 	}
 	if got.Key != "AKIDROOT" || len(got.Clusters) != 1 || evil.Load() != 0 {
 		t.Errorf("key %s, %d clusters, %d calls to the planted endpoint; want root's key, 1, 0", got.Key, len(got.Clusters), evil.Load())
+	}
+	recorded, err := os.ReadFile(filepath.Join(m.log, "jumpsuite/audit.log"))
+	if err != nil || !strings.Contains(string(recorded), `"verdict":"deny","rule":"default"`) {
+		t.Errorf("the refusal is not in the audit log: %v\n%s", err, recorded)
 	}
 	if _, err := os.Stat(planted + ".ran"); err == nil {
 		t.Error("the planted credential_process ran")

@@ -45,20 +45,55 @@ const viaSudo = "call it through sudo, or as the user whose AWS credentials are 
 func Enter() (*Caller, error) { return enter() }
 
 var enter = sync.OnceValues(func() (*Caller, error) {
+	c, err := claimed()
+	if err != nil || c == nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
+	defer cancel()
+	return system.verify(ctx, *c)
+})
+
+// EnterEarly is Enter for a command that has something to do before the names of
+// the caller's groups are known. They are asked for meanwhile, and there when
+// groups returns: until then the caller's Groups are nil, and nothing may be
+// decided about them. It is called once: the environment that it reads is gone then.
+func EnterEarly() (who *Caller, groups func() ([]string, error), err error) {
+	c, err := claimed()
+	if err != nil || c == nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
+	if who, err = system.verifyNumbers(ctx, *c); err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	groups = sync.OnceValues(func() ([]string, error) {
+		defer cancel()
+		names, err := system.groupNames(ctx, who.GIDs)
+		if err != nil {
+			return nil, unresolved(*c, err)
+		}
+		return names, nil
+	})
+	return who, groups, nil
+}
+
+// claimed reads what sudo says, and cleans the process. Nil is that there is no
+// sudo, and no reason to refuse.
+func claimed() (*claim, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
-	claim, err := parseClaim(os.LookupEnv)
-	if err != nil || claim == nil {
+	c, err := parseClaim(os.LookupEnv)
+	if err != nil || c == nil {
 		return nil, err
 	}
 	if err := sanitise(); err != nil {
 		return nil, fmt.Errorf("clean the process of what the caller left: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
-	defer cancel()
-	return system.verify(ctx, *claim)
-})
+	return c, nil
+}
 
 // claim is what sudo says about the caller.
 type claim struct {

@@ -24,11 +24,25 @@ type database struct {
 
 var system = database{getent: "/usr/bin/getent", id: "/usr/bin/id", passwd: "/etc/passwd", group: "/etc/group"}
 
-// verify resolves a claim. The name, the number and the primary group have to be
-// one and the same user's, asked for by number and by name.
-//
-// Every command pays for this: it takes three processes, two of them side by side.
+// verify resolves a claim, names of groups included.
 func (d database) verify(ctx context.Context, c claim) (*Caller, error) {
+	who, err := d.verifyNumbers(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if who.Groups, err = d.groupNames(ctx, who.GIDs); err != nil {
+		return nil, unresolved(c, err)
+	}
+	return who, nil
+}
+
+// verifyNumbers resolves a claim but for the names of groups. The name, the
+// number and the primary group have to be one and the same user's, asked for by
+// number and by name.
+//
+// Every command pays for this: it takes two processes side by side, and
+// groupNames a third.
+func (d database) verifyNumbers(ctx context.Context, c claim) (*Caller, error) {
 	gids := make(chan answer, 1)
 	go func() {
 		list, err := d.gids(ctx, c)
@@ -44,11 +58,7 @@ func (d database) verify(ctx context.Context, c claim) (*Caller, error) {
 		return nil, unresolved(c, fmt.Errorf("uid %d is %s with group %d, and %s is uid %d with group %d",
 			c.uid, byID.name, byID.gid, c.name, byName.uid, byName.gid))
 	}
-	names, err := d.groupNames(ctx, groups.gids)
-	if err != nil {
-		return nil, unresolved(c, err)
-	}
-	return &Caller{UID: c.uid, GID: c.gid, Name: c.name, Home: byID.home, GIDs: groups.gids, Groups: names}, nil
+	return &Caller{UID: c.uid, GID: c.gid, Name: c.name, Home: byID.home, GIDs: groups.gids}, nil
 }
 
 type answer struct {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"regexp"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jumpsuite/internal/cli"
+	"jumpsuite/internal/pattern"
 )
 
 // sanitise takes from the process what whoever started it could choose. Every
@@ -53,9 +53,9 @@ func cleanEnvironment() error {
 }
 
 var (
-	localeValue   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$`)
-	terminalValue = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$`)
-	localeName    = regexp.MustCompile(`^LC_[A-Z]{1,32}$`)
+	localeValue   = pattern.Sized(64, `^[A-Za-z0-9][A-Za-z0-9_.@-]*$`)
+	terminalValue = pattern.Sized(64, `^[A-Za-z0-9][A-Za-z0-9_.+-]*$`)
+	localeName    = pattern.Sized(35, `^LC_[A-Z]+$`)
 )
 
 // keep picks the variables that are harmless.
