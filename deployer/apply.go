@@ -263,7 +263,8 @@ func deploymentPercents(low, high int) *types.DeploymentConfiguration {
 // restore puts the percents back to what they were before the strategy
 // replacing. Someone who changed them since is left alone. It triggers no
 // deployment.
-func (d *Deployer) restore(ctx context.Context, low, high int) error {
+func (a *attempt) restore(ctx context.Context, low, high int) error {
+	d := a.d
 	put := func(ctx context.Context) error {
 		_, err := d.ecs.UpdateService(ctx, &ecs.UpdateServiceInput{Cluster: &d.cluster, Service: &d.name, DeploymentConfiguration: deploymentPercents(low, high)})
 		return err
@@ -284,6 +285,8 @@ func (d *Deployer) restore(ctx context.Context, low, high int) error {
 	if changed, err := d.once(ctx, there); err == nil && changed {
 		return nil
 	}
+	// It goes on unrecorded: 0 and 100 left behind would be worse.
+	_ = a.record("UpdateService: %s to minimumHealthyPercent %d and maximumPercent %d, as before", d.name, low, high)
 	err := d.change(ctx, "put minimumHealthyPercent and maximumPercent back", put, there)
 	if err == nil {
 		d.tell(Event{Kind: Restored, Message: fmt.Sprintf("minimumHealthyPercent is %d and maximumPercent is %d again", low, high)})

@@ -20,7 +20,6 @@ func (a *attempt) preflight(ctx context.Context) error {
 	var findings []error
 	findings = append(findings, a.checkImage(ctx))
 	findings = append(findings, unfit(a.now.Service, a.plan)...)
-	findings = append(findings, a.checkBalancers(ctx))
 	findings = append(findings, a.checkOthers(ctx))
 	return refused(findings...)
 }
@@ -48,34 +47,39 @@ func account(s string) string {
 	return parsed.AccountID
 }
 
-// checkBalancers makes sure that target health can be read at all: without it
-// the deployment could not be followed to its end.
-func (a *attempt) checkBalancers(ctx context.Context) error {
-	_, err := a.d.before.TargetHealth(ctx, a.now.Service, nil)
-	if err != nil && cli.ExitCode(err) == cli.ExitSoftware {
-		return refusal("the service's load balancers must be readable: the deployment is followed by them", "%w", err)
-	}
-	return err
-}
-
 // checkOthers finds a deployment that is under way, and the definition to go
 // back to. A deployment of which everything new is healthy while old tasks
-// drain is no longer in the way.
+// drain is no longer in the way. It looks as the following will: what could not
+// be followed is not begun.
 func (a *attempt) checkOthers(ctx context.Context) error {
 	s := a.now.Service
 	p := s.Primary()
-	a.whole = p != nil && p.RolloutState != "FAILED" && !running(s)
-	if p != nil && running(s) {
-		verdict, err := a.lookAtPrimary(ctx)
-		if err != nil {
-			return err
-		}
-		a.whole = verdict.Outcome == Deployed
+	if p == nil {
+		return a.chooseBack(ctx)
+	}
+	g := goalFor(s, p, a.now.Definition)
+	var err error
+	if a.before, err = a.d.watch(a.d.before, g).look(ctx); err != nil {
+		return unreadable(err)
+	}
+	a.whole = p.RolloutState != "FAILED" && !running(s)
+	if running(s) {
+		v, _ := judge(g, a.before, Trail{})
+		a.whole = v.Outcome == Deployed
 		if !a.whole && !a.r.Supersede {
 			return busy(s, aws.ToString(a.now.Definition.RegisteredBy), a.plan.From)
 		}
 	}
 	return a.chooseBack(ctx)
+}
+
+// unreadable is the finding for tasks or targets that cannot be read for a
+// reason of their own, a target group that was deleted, say.
+func unreadable(err error) error {
+	if cli.ExitCode(err) != cli.ExitSoftware {
+		return err
+	}
+	return refusal("the service's tasks and load balancers must be readable: the deployment is followed by them", "%w", err)
 }
 
 // chooseBack finds the definition to go back to: the one that the service has,
@@ -120,42 +124,22 @@ func (d *Deployer) lastSuccessful(ctx context.Context) (string, error) {
 	return aws.ToString(out.ServiceRevisions[0].TaskDefinition), nil
 }
 
-// lookAtPrimary judges the deployment that the service has now.
-func (a *attempt) lookAtPrimary(ctx context.Context) (Verdict, error) {
-	o, g, err := a.observePrimary(ctx)
-	if err != nil {
-		return Verdict{}, err
-	}
-	v, _ := judge(g, o, Trail{})
-	return v, nil
-}
-
-func (a *attempt) observePrimary(ctx context.Context) (Observation, Goal, error) {
-	g := goalFor(a.now.Service, a.now.Service.Primary(), a.now.Definition)
-	o, err := a.d.watch(a.d.before, g).look(ctx)
-	return o, g, err
-}
-
 // alreadyThere reports, and tells, that there is nothing to do: the definition
 // has the image, and the tasks run it, by its digest too.
-func (a *attempt) alreadyThere(ctx context.Context) (bool, error) {
+func (a *attempt) alreadyThere() bool {
 	if !a.plan.nothing || a.r.Force || !a.whole {
-		return false, nil
+		return false
 	}
-	o, _, err := a.observePrimary(ctx)
-	if err != nil {
-		return false, err
-	}
-	for _, t := range o.Tasks {
+	for _, t := range a.before.Tasks {
 		c := t.Container(a.plan.Container)
 		if c != nil && c.Digest != "" && a.plan.Digest != "" && c.Digest != a.plan.Digest {
 			a.plan.Notes = append(a.plan.Notes, fmt.Sprintf("%s is another image now: %s runs, %s is in the registry, and a roll-back would get that too", a.plan.image.Short(), short(c.Digest), short(a.plan.Digest)))
-			return false, nil
+			return false
 		}
 	}
 	a.d.tell(Event{Kind: NothingToDo, Deployment: a.now.Service.Primary().ID, TaskDefinition: a.plan.Base, Plan: a.plan,
 		Message: fmt.Sprintf("%s has %s already; --force deploys it again", a.r.ContainerType, withDigest(a.plan))})
-	return true, nil
+	return true
 }
 
 func withDigest(p *Plan) string {

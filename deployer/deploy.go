@@ -16,12 +16,14 @@ import (
 
 // attempt is one deployment from its plan to its end.
 type attempt struct {
-	d    *Deployer
-	r    Request
-	now  Current
-	plan *Plan
-	back string // ARN of the definition to go back to; empty: there is none
-	goal Goal
+	d   *Deployer
+	r   Request
+	now Current
+	// before is the service's PRIMARY deployment as the preflight found it.
+	before Observation
+	plan   *Plan
+	back   string // ARN of the definition to go back to; empty: there is none
+	goal   Goal
 	// whole is whether everything that the service's deployment should have is
 	// there and healthy, so that there is nothing to wait for and to supersede.
 	whole bool
@@ -40,7 +42,7 @@ func (d *Deployer) Deploy(ctx context.Context, r Request) error {
 	if r.Strategy == "" {
 		r.Strategy = Rolling
 	}
-	d.name = r.ContainerType
+	d.name, d.told = r.ContainerType, map[string]bool{}
 	a := &attempt{d: d, r: r}
 	begin, err := a.prepare(ctx)
 	if err != nil || !begin {
@@ -67,9 +69,8 @@ func (a *attempt) prepare(ctx context.Context) (begin bool, err error) {
 	if err := a.preflight(ctx); err != nil {
 		return false, unavailable(ctx, err)
 	}
-	done, err := a.alreadyThere(ctx)
-	if err != nil || done {
-		return false, unavailable(ctx, err)
+	if a.alreadyThere() {
+		return false, nil
 	}
 	a.d.tell(Event{Kind: Planned, TaskDefinition: a.plan.Base, Message: a.plan.From + " to " + a.plan.To, Plan: a.plan})
 	return !a.r.DryRun, nil
@@ -120,18 +121,37 @@ func (a *attempt) run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nothingChanged(ctx)
 	}
+	if err := a.record("RegisterTaskDefinition: family %s, container %s gets %s", aws.ToString(a.plan.wanted.Family), a.plan.Container, withDigest(a.plan)); err != nil {
+		return err
+	}
 	definition, err := a.d.register(ctx, a.plan.wanted)
 	if err != nil {
 		return a.unchanged(err, "")
 	}
 	a.d.tell(Event{Kind: Registered, TaskDefinition: definition, Message: "registered " + ecsstatus.ShortName(definition)})
 	if ctx.Err() != nil {
-		return cli.Errorf(cli.ExitInterrupted, "", "%v; the service is unchanged, revision %s is registered and not used", context.Cause(ctx), ecsstatus.ShortName(definition))
+		return cli.Errorf(cli.ExitInterrupted, "", "%v; %s", context.Cause(ctx), unused(definition))
+	}
+	if err := a.record("UpdateService: %s to %s", a.r.ContainerType, definition); err != nil {
+		return fmt.Errorf("%w; %s", err, unused(definition))
 	}
 	if err := a.begin(ctx, definition); err != nil {
 		return a.unchanged(err, definition)
 	}
 	return a.see(ctx)
+}
+
+// record records a step before it is taken.
+func (a *attempt) record(format string, args ...any) error {
+	if a.d.Record == nil {
+		return nil
+	}
+	return a.d.Record(a.plan, fmt.Sprintf(format, args...))
+}
+
+// unused says what is left when a revision was registered and nothing else was done.
+func unused(definition string) string {
+	return "the service is unchanged, revision " + ecsstatus.ShortName(definition) + " is registered and not used"
 }
 
 // unchanged says what an error before the deployment began left behind. What
@@ -142,7 +162,7 @@ func (a *attempt) unchanged(err error, definition string) error {
 	}
 	left := "nothing was changed"
 	if definition != "" {
-		left = "the service is unchanged, revision " + ecsstatus.ShortName(definition) + " is registered and not used"
+		left = unused(definition)
 	}
 	code := cli.ExitCode(err)
 	if code == cli.ExitSoftware {
@@ -234,7 +254,7 @@ func (a *attempt) tidy(ctx context.Context, err error) error {
 		return err
 	}
 	low, high := percents(a.now.Service)
-	restoring := a.d.restore(ctx, low, high)
+	restoring := a.restore(ctx, low, high)
 	if restoring == nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
@@ -33,6 +34,11 @@ type Deployer struct {
 	// Allow is asked before anything is changed, with the whole image URL. If
 	// nil, everything is allowed.
 	Allow func(image Image) error
+	// Record is told of each step before it is taken, with the plan that it is of
+	// (before the first, its Digest and Back are known). What it returns an error
+	// for is not done; but a roll-back that is due, and putting the percents back,
+	// go on. If nil, nobody is told.
+	Record func(p *Plan, step string) error
 	// Tell is told what happens. If nil, nobody is.
 	Tell func(Event)
 	// Interval is how often to look at AWS. Zero adapts: every two seconds
@@ -49,6 +55,9 @@ type Deployer struct {
 	region  string
 	clock   *serverClock
 	name    string // of the container type, for the events
+	// told are the service events and stopped tasks that have been told, by
+	// their IDs: a roll-back of ECS's own is followed from before it began.
+	told map[string]bool
 }
 
 // New returns a Deployer for a cluster (name or ARN).
@@ -57,7 +66,7 @@ func New(cfg aws.Config, cluster string) *Deployer {
 	cfg = cfg.Copy()
 	cfg.APIOptions = append(cfg.APIOptions, clock.watch)
 	once := cfg.Copy()
-	once.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
+	once.Retryer = signedAnew
 	d := &Deployer{patient: ecs.NewFromConfig(cfg), ecs: ecs.NewFromConfig(once), cluster: cluster, region: cfg.Region, clock: clock}
 	d.before = &ecsstatus.Reader{ECS: d.patient, Balancers: elb.NewFromConfig(cfg), Cluster: cluster}
 	d.reader = &ecsstatus.Reader{ECS: d.ecs, Balancers: elb.NewFromConfig(once), Cluster: cluster}
@@ -65,6 +74,15 @@ func New(cfg aws.Config, cluster string) *Deployer {
 		return ecr.NewFromConfig(cfg, func(o *ecr.Options) { o.Region = region })
 	}
 	return d
+}
+
+// signedAnew repeats, once, a call that was refused for the time of its signature,
+// when our clock and AWS's differ: it was not carried out. It repeats nothing else.
+func signedAnew() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts = 2
+		o.Retryables = []retry.IsErrorRetryable{retry.RetryableError{}} // the SDK's sign of clock skew
+	})
 }
 
 // serverClock is AWS's clock: the Date header of its last answer. Its zero
@@ -95,12 +113,13 @@ func (c *serverClock) hear(at time.Time) {
 	}
 }
 
-// watch is an API option of the SDK that hears the time of each answer, of
-// errors too.
+// watch is an API option of the SDK that hears the time of each answer of AWS's, of
+// errors too. It is AWS's if it has a request id: a proxy's clock is none of ours.
 func (c *serverClock) watch(stack *middleware.Stack) error {
 	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("jumpsuite:clock", func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 		out, metadata, err := next.HandleDeserialize(ctx, in)
-		if at, ok := awsmiddleware.GetServerTime(metadata); ok {
+		at, timed := awsmiddleware.GetServerTime(metadata)
+		if _, ours := awsmiddleware.GetRequestIDMetadata(metadata); timed && ours {
 			c.hear(at)
 		}
 		return out, metadata, err
@@ -125,13 +144,16 @@ const (
 	// MinInterval is the least Interval: ten looks a second are forty calls,
 	// twice what AWS's buckets refill with.
 	MinInterval = 100 * time.Millisecond
+	// MaxInterval is the longest Interval: with longer ones a deployment is not
+	// followed any more.
+	MaxInterval = time.Minute
 )
 
 // backoff is how long to wait before the n-th repetition (from 1).
 func (d *Deployer) backoff(n int) time.Duration {
 	base := quickLook
 	if d.Interval > 0 {
-		base = d.Interval
+		base = min(d.Interval, quickLook)
 	}
 	return base << min(n-1, 4)
 }

@@ -12,7 +12,6 @@ type Kind string
 // The kinds of events.
 const (
 	Planned       Kind = "plan"            // Plan is what will be done
-	Noted         Kind = "note"            // something to know that changes nothing
 	Registered    Kind = "registered"      // TaskDefinition is the new revision
 	Updated       Kind = "updated"         // Deployment has begun
 	Progressed    Kind = "progress"        // Progress is how far it is

@@ -29,7 +29,6 @@ type follower struct {
 	w        *watcher
 	deadline time.Time // AWS's clock
 	trail    Trail
-	told     map[string]bool // service events and stopped tasks, by their IDs
 	last     Progress
 	failures int // looks in a row that came to nothing
 	calm     int // looks in a row without a change
@@ -38,7 +37,7 @@ type follower struct {
 // follow looks until something is decided, the time is over, or ctx ends; only
 // the last is an error. AWS being out of reach decides nothing.
 func (d *Deployer) follow(ctx context.Context, g Goal, timeout time.Duration) (Verdict, error) {
-	f := &follower{d: d, w: d.watch(d.reader, g), deadline: d.clock.Now().Add(timeout), told: map[string]bool{}}
+	f := &follower{d: d, w: d.watch(d.reader, g), deadline: d.clock.Now().Add(timeout)}
 	for {
 		v := f.once(ctx)
 		if v.Outcome != Going {
@@ -90,7 +89,7 @@ func (f *follower) seen() {
 // and longer still while AWS throttles or is out of reach.
 func (f *follower) pause() time.Duration {
 	if f.failures > 0 {
-		return f.d.backoff(f.failures)
+		return max(f.d.Interval, f.d.backoff(f.failures))
 	}
 	if f.d.Interval > 0 {
 		return f.d.Interval
@@ -103,6 +102,9 @@ func (f *follower) pause() time.Duration {
 func (f *follower) late(o Observation, v Verdict) Verdict {
 	if asBefore(f.w.goal, o) {
 		return unmoved()
+	}
+	if !f.trail.whole.IsZero() && desired(o.Service) > 0 {
+		return Verdict{Outcome: Deployed, Reason: leftOver(oldTasks(o))} // only old tasks are in the way
 	}
 	why := "the time is over; still missing: " + strings.Join(v.Missing, ", ")
 	for i := len(o.Service.Events) - 1; i >= 0; i-- {
@@ -122,14 +124,14 @@ func (f *follower) report(o Observation, v Verdict) {
 		return
 	}
 	for _, e := range o.Service.Events {
-		if !e.Time.Before(f.w.goal.Since) && !f.told[e.ID] {
-			f.told[e.ID] = true
+		if !e.Time.Before(f.w.goal.Since) && !f.d.told[e.ID] {
+			f.d.told[e.ID] = true
 			f.d.tell(Event{Time: e.Time, Kind: ServiceSaid, Deployment: f.w.goal.ID, Message: e.Message})
 		}
 	}
 	for _, t := range o.Tasks {
-		if ended(t) && !f.told[t.ID] {
-			f.told[t.ID] = true
+		if ended(t) && !f.d.told[t.ID] {
+			f.d.told[t.ID] = true
 			f.d.tell(Event{Time: o.At, Kind: TaskStopped, Deployment: f.w.goal.ID, Message: stopLine(t), Task: &t})
 		}
 	}

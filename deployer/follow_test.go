@@ -28,6 +28,36 @@ func TestStoppedTaskIsToldAsSoonAsItIsKnownWhy(t *testing.T) {
 	}
 }
 
+func TestTheTimeBeingOverIsNoReasonToTakeBackWhatIsWell(t *testing.T) {
+	o := look().good(2).old("RUNNING").Observation
+	g := plainGoal()
+	v, trail := judge(g, o, Trail{})
+	if v.Outcome != Going {
+		t.Fatalf("outcome %d, want that the old task is waited for", v.Outcome)
+	}
+	f := &follower{w: &watcher{goal: g}, trail: trail}
+	if got := f.late(o, v); got.Outcome != Deployed || got.Reason != "1 old task still runs" {
+		t.Errorf("got %+v, want deployed, and what the old task does", got)
+	}
+	o = look().good(2).deployments(ecsstatus.Deployment{ID: "old", Status: "PRIMARY"}).Observation
+	v, f.trail = judge(g, o, trail)
+	if got := f.late(o, v); got.Outcome != TimedOut {
+		t.Errorf("got %+v, want that a deployment that is not shown is no success", got)
+	}
+	o = look().good(1).old("RUNNING").Observation
+	v, f.trail = judge(g, o, Trail{})
+	if got := f.late(o, v); got.Outcome != TimedOut {
+		t.Errorf("got %+v, want that a missing task is one", got)
+	}
+}
+
+// A change has five minutes, whatever --interval says.
+func TestALongIntervalMakesNoChangeWait(t *testing.T) {
+	if got := (&Deployer{Interval: time.Hour}).backoff(1); got != quickLook {
+		t.Errorf("waits %s, want %s", got, quickLook)
+	}
+}
+
 func TestLooksAreFewerWhileNothingChangesOrAWSIsInTrouble(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -38,6 +68,8 @@ func TestLooksAreFewerWhileNothingChangesOrAWSIsInTrouble(t *testing.T) {
 		{"nothing for three looks", follower{d: &Deployer{}, calm: 3}, 5 * time.Second},
 		{"nothing for long", follower{d: &Deployer{}, calm: 100}, 10 * time.Second},
 		{"a fixed interval", follower{d: &Deployer{Interval: 3 * time.Second}, calm: 100}, 3 * time.Second},
+		{"a fixed interval, throttled once", follower{d: &Deployer{Interval: time.Minute}, failures: 1}, time.Minute},
+		{"a short interval, throttled twice", follower{d: &Deployer{Interval: 100 * time.Millisecond}, failures: 2}, 200 * time.Millisecond},
 		{"throttled once", follower{d: &Deployer{}, failures: 1}, 2 * time.Second},
 		{"throttled four times", follower{d: &Deployer{}, failures: 4}, 16 * time.Second},
 		{"out of reach for long", follower{d: &Deployer{}, failures: 100}, 32 * time.Second},

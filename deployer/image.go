@@ -44,11 +44,16 @@ func ParseImage(s string) (Image, error) {
 	if digested, ok := ref.(reference.Digested); ok {
 		i.Digest = digested.Digest().String()
 	}
+	if i.Digest != "" && !strings.HasPrefix(i.Digest, "sha256:") {
+		return Image{}, badImage(s, notSHA256)
+	}
 	if i.Tag == "" && i.Digest == "" {
 		return Image{}, cli.Usage(fmt.Sprintf("name one, as in %s:1.2", s), "image URL %q has no tag and no digest", s)
 	}
 	return i, nil
 }
+
+const notSHA256 = "what follows @ must be sha256: and 64 hexadecimal digits"
 
 func badImage(s, complaint string) error {
 	return cli.Usage(imageExample, "bad image URL %q: %s", s, complaint)
@@ -82,7 +87,7 @@ func explain(s string, err error) string {
 	case strings.Contains(s, "@") && !errors.Is(err, reference.ErrReferenceInvalidFormat):
 		return "the digest is not sha256: and 64 hexadecimal digits"
 	case strings.Contains(s, "@"):
-		return "what follows @ must be sha256: and 64 hexadecimal digits"
+		return notSHA256
 	}
 	return "it is not of the form REGISTRY/REPOSITORY:TAG"
 }

@@ -47,6 +47,7 @@ func TestParseImageSaysWhatIsWrong(t *testing.T) {
 		{"web:", `bad image URL "web:": the tag is empty`},
 		{"web@", `bad image URL "web@": the digest is empty`},
 		{"reg.example.com/", `bad image URL "reg.example.com/": it has no repository`},
+		{"web@sha512:" + strings.Repeat("0", 128), "bad image URL \"web@sha512:" + strings.Repeat("0", 128) + "\": what follows @ must be sha256: and 64 hexadecimal digits"},
 		{"web@sha256:abc", `bad image URL "web@sha256:abc": what follows @ must be sha256: and 64 hexadecimal digits`},
 		{"web:1:2", `bad image URL "web:1:2": it is not of the form REGISTRY/REPOSITORY:TAG`},
 		{"web:-1", `bad image URL "web:-1": it is not of the form REGISTRY/REPOSITORY:TAG`},

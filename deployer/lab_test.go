@@ -119,6 +119,44 @@ func TestNothingIsChangedThatIsNotAllowed(t *testing.T) {
 	}
 }
 
+func TestNothingIsChangedThatCannotBeRecorded(t *testing.T) {
+	for registered, want := range []string{"disk full", "disk full; the service is unchanged, revision web:2 is registered and not used"} {
+		p := play(t, idleWorld)
+		steps := 0
+		p.d.Record = func(*deployer.Plan, string) error {
+			if steps++; steps > registered {
+				return errors.New("disk full")
+			}
+			return nil
+		}
+		if err := p.deploy(t.Context(), "web:2"); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+		if p.count("RegisterTaskDefinition") != registered || p.count("UpdateService") != 0 {
+			t.Errorf("registered %d times, updated %d times", p.count("RegisterTaskDefinition"), p.count("UpdateService"))
+		}
+	}
+}
+
+func TestARollBackThatIsDueGoesOnUnrecorded(t *testing.T) {
+	p := play(t, strings.Replace(busyWorld, `tags: ["1", "2"]}`, `tags: ["1"]}, {repository: web, tags: ["2"], exit: 1, after: 2s}`, 1))
+	var steps []string
+	p.d.Record = func(_ *deployer.Plan, step string) error {
+		if steps = append(steps, step); len(steps) > 2 {
+			return errors.New("disk full")
+		}
+		return nil
+	}
+	i, err := deployer.ParseImage("web:2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.d.Deploy(t.Context(), deployer.Request{ContainerType: "web", Image: i, Timeout: 24 * time.Hour, Strategy: deployer.Replacing})
+	if cli.ExitCode(err) != cli.ExitRolledBack || len(steps) != 4 || p.count("UpdateService") != 3 {
+		t.Errorf("got %v; steps %q", err, steps)
+	}
+}
+
 // Whatever goes wrong with the two changing calls, and whenever, there is one
 // new revision and one new deployment in the end.
 func TestChangesThatGoWrongAreNeverDoubled(t *testing.T) {
@@ -175,7 +213,8 @@ func (p *theatre) last(kind deployer.Kind) deployer.Event {
 	return deployer.Event{}
 }
 
-// The figure in docs/deploying.md: five calls a look with a load balancer.
+// The figure in docs/deploying.md: five calls a look with a load balancer. The
+// preflight looks once too.
 func TestLookCostsFewCalls(t *testing.T) {
 	p := play(t, busyWorld)
 	if err := p.deploy(t.Context(), "web:2"); err != nil {
@@ -188,7 +227,7 @@ func TestLookCostsFewCalls(t *testing.T) {
 		}
 	}
 	for operation, want := range map[string]int{
-		"DescribeServices": looks + 1, "ListTasks": 2 * looks, "DescribeTasks": looks,
+		"DescribeServices": looks + 2, "ListTasks": 2*looks + 2, "DescribeTasks": looks + 1,
 		"DescribeTargetHealth": looks + 1, "DescribeTaskDefinition": 1, "DescribeImages": 1,
 		"RegisterTaskDefinition": 1, "UpdateService": 1,
 	} {
@@ -230,6 +269,60 @@ func TestInterruptedAtAnyMoment(t *testing.T) {
 			}
 		})
 	}
+}
+
+const brokenWorld = `
+clusters: [{name: prod, hosts: [{count: 3}]}]
+images:
+  - {repository: web, tags: ["1", "3"]}
+  - {repository: web, tags: ["2"], start-error: "no such file or directory"}
+services: [{name: web, image: "web:1", desired: 2, circuit-breaker: {enable: true, rollback: true}}]
+`
+
+// Reads of ECS may be older than those before: that one does not show ECS's own
+// roll-back does not mean that it is gone.
+func TestAnOldReadIsNotTheEndOfECSsRollBack(t *testing.T) {
+	// The past is kept from the beginning only where the world has a stale read.
+	p := play(t, brokenWorld+"faults: [{operation: StopTask, stale: 2m}]\n")
+	p.d.Tell = func(e deployer.Event) {
+		if e.Kind == deployer.Broke {
+			p.lab.AddFault(world.Fault{Operation: "DescribeServices", Stale: world.Duration(40 * time.Second), Times: 1})
+		}
+	}
+	err := p.deployPatiently("web:2")
+	if cli.ExitCode(err) != cli.ExitRolledBack || p.count("UpdateService") != 1 {
+		t.Errorf("%d updates, %v; want ECS's own roll-back followed", p.count("UpdateService"), err)
+	}
+}
+
+func TestWhoDeploysAfterECSsRollBackIsLeftAlone(t *testing.T) {
+	p := play(t, brokenWorld)
+	second := deployer.New(p.cfg, "prod")
+	second.Interval = p.d.Interval
+	image, err := deployer.ParseImage("web:3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var other error
+	p.d.Tell = func(e deployer.Event) {
+		if e.Kind == deployer.Broke {
+			other = second.Deploy(t.Context(), deployer.Request{ContainerType: "web", Image: image, Supersede: true})
+		}
+	}
+	err = p.deployPatiently("web:2")
+	if cli.ExitCode(err) != cli.ExitBusy || other != nil || p.count("UpdateService") != 2 {
+		t.Errorf("the first ended with %v, want code 73; the second with %v", err, other)
+	}
+}
+
+// deployPatiently leaves it to ECS to give up.
+func (p *theatre) deployPatiently(image string) error {
+	p.t.Helper()
+	i, err := deployer.ParseImage(image)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return p.d.Deploy(p.t.Context(), deployer.Request{ContainerType: "web", Image: i, Timeout: 24 * time.Hour, MaxFailures: 100})
 }
 
 // Two people, one service: who came second wins, who came first is told, and

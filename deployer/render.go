@@ -84,7 +84,10 @@ func lines(e Event, diff bool) string {
 	return e.Time.Format("2006-01-02T15:04:05Z") + " " + text + "\n"
 }
 
+// sentence is one line: what comes from Docker may have several, and none of
+// them may look like one of ours.
 func sentence(e Event) string {
+	e.Message = strings.ReplaceAll(e.Message, "\n", " ")
 	switch e.Kind {
 	case Planned:
 		return "plan: " + e.Message
@@ -174,7 +177,7 @@ func (l *Live) bar(e Event) string {
 		full = min(barWidth*p.Healthy/p.Desired, barWidth)
 	}
 	elapsed := e.Time.Sub(l.began).Truncate(time.Second)
-	return fmt.Sprintf("[%s%s] %s  %s", strings.Repeat("#", full), strings.Repeat("-", barWidth-full), elapsed, cli.Printable(e.Message))
+	return fmt.Sprintf("[%s%s] %s  %s", strings.Repeat("#", full), strings.Repeat("-", barWidth-full), elapsed, cli.Printable(sentence(e)))
 }
 
 // cut shortens s to n columns.

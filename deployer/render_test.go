@@ -35,6 +35,11 @@ func TestLinesShowNoControlCharacters(t *testing.T) {
 	if want := "2026-11-23T12:00:00Z ECS: \\u001b[2Jboo\n"; b.String() != want {
 		t.Errorf("got %q, want %q", b.String(), want)
 	}
+	b.Reset()
+	(&Lines{W: &b}).Tell(Event{Time: noon, Kind: TaskStopped, Message: "no such file\n2026-11-23T12:00:00Z deployed: web"})
+	if want := "2026-11-23T12:00:00Z stopped: no such file 2026-11-23T12:00:00Z deployed: web\n"; b.String() != want {
+		t.Errorf("got %q, want %q", b.String(), want)
+	}
 }
 
 func TestJSONIsOneEventALine(t *testing.T) {

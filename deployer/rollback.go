@@ -2,6 +2,7 @@ package deployer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -37,6 +38,28 @@ func (a *attempt) latest(ctx context.Context) (s *ecsstatus.Service, err error) 
 	_, err = a.d.once(ctx, func(ctx context.Context) (bool, error) {
 		s, err = a.d.reader.Service(ctx, a.d.name)
 		return true, err
+	})
+	return s, err
+}
+
+// rolledBy reads the service until it shows the deployment that ECS rolls back
+// to as PRIMARY: this read may be older than the one that did. After a while it
+// is believed that it does not.
+func (a *attempt) rolledBy(ctx context.Context, id string) (s *ecsstatus.Service, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
+	defer cancel()
+	_, err = a.d.settle(ctx, func(ctx context.Context) (bool, error) {
+		found, err := a.d.reader.Service(ctx, a.d.name)
+		if _, missing := errors.AsType[*ecsstatus.NotFoundError](err); missing {
+			s = &ecsstatus.Service{Status: "INACTIVE"}
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		s = found
+		p := s.Primary()
+		return p != nil && p.ID == id, nil
 	})
 	return s, err
 }
@@ -78,16 +101,20 @@ func (a *attempt) forward(ctx context.Context, why Verdict, earlier map[string]b
 		return a.notRolledBack(why, err.Error(), a.byHand())
 	}
 	back := a.back
+	// What is due is done, recorded or not: nobody else would take it back.
 	if def.Status == types.TaskDefinitionStatusInactive {
+		_ = a.record("RegisterTaskDefinition: %s again, which is inactive", a.back)
 		if back, err = a.d.register(changing, revision(def, tags)); err != nil {
 			return a.notRolledBack(why, err.Error(), a.byHand())
 		}
 		a.d.tell(Event{Kind: Registered, TaskDefinition: back, Message: fmt.Sprintf("%s is inactive: registered it anew as %s", ecsstatus.ShortName(a.back), ecsstatus.ShortName(back))})
+		a.back = back
 	}
 	var percents *types.DeploymentConfiguration
 	if a.replaced {
 		percents = replacing()
 	}
+	_ = a.record("UpdateService: %s back to %s, since deployment %s failed: %s", a.d.name, back, a.goal.ID, why.Reason)
 	after, err := a.d.update(changing, back, percents, earlier)
 	if err != nil {
 		return a.notRolledBack(why, err.Error(), a.byHand())
@@ -107,9 +134,12 @@ func (a *attempt) goalBack(after *ecsstatus.Service, def types.TaskDefinition) G
 // followECS follows the roll-back that ECS's circuit breaker, or a person, has
 // begun: the earlier deployment is PRIMARY again.
 func (a *attempt) followECS(ctx context.Context, why Verdict) error {
-	s, err := a.latest(ctx)
+	s, err := a.rolledBy(ctx, why.Other)
 	if err != nil {
 		return a.notRolledBack(why, "ECS has begun to roll back, and then "+err.Error(), a.byHand())
+	}
+	if v := takenOver(a.goal, s); v.Outcome == Superseded || v.Outcome == Gone {
+		return a.leave(ctx, why, v)
 	}
 	p := s.Deployment(why.Other)
 	if p == nil || p.Status != "PRIMARY" {

@@ -106,6 +106,8 @@ func judge(g Goal, o Observation, t Trail) (Verdict, Trail) {
 	if o.Service == nil || o.Service.Status != "ACTIVE" {
 		return Verdict{Outcome: Gone, Reason: "the service was deleted"}, t
 	}
+	whole := t.whole
+	t.whole = time.Time{} // unless it is seen again
 	own, primary := o.Service.Deployment(g.ID), o.Service.Primary()
 	if own == nil || own.Status != "PRIMARY" {
 		return judgeDisplaced(g, o, t, own, primary)
@@ -117,6 +119,7 @@ func judge(g Goal, o Observation, t Trail) (Verdict, Trail) {
 	if why := failure(g, o); why != "" {
 		return Verdict{Outcome: Failed, Reason: why}, t
 	}
+	t.whole = whole
 	return judgeHealth(g, o, t, own)
 }
 
@@ -130,7 +133,7 @@ func judgeDisplaced(g Goal, o Observation, t Trail, own, primary *ecsstatus.Depl
 	if t.missing.IsZero() {
 		t.missing = o.At
 	}
-	if own == nil && o.At.Sub(t.missing) < staleFor || primary == nil {
+	if own == nil && o.At.Sub(t.missing) < staleFor && !givenUp(g, o) || primary == nil {
 		return Verdict{Missing: []string{"ECS does not show the deployment yet"}}, t
 	}
 	why := "ECS rolled it back"
@@ -140,6 +143,14 @@ func judgeDisplaced(g Goal, o Observation, t Trail, own, primary *ecsstatus.Depl
 		why += ": " + describe(tasks[len(tasks)-1])
 	}
 	return Verdict{Outcome: TakenBack, Other: primary.ID, Reason: why}, t
+}
+
+// givenUp reports whether ECS's events say that the deployment failed: one that
+// is not shown then is not shown any more.
+func givenUp(g Goal, o Observation) bool {
+	return slices.ContainsFunc(o.Service.Events, func(e ecsstatus.Event) bool {
+		return strings.Contains(e.Message, "(deployment "+g.ID+") deployment failed")
+	})
 }
 
 // supersededBy reports whether a PRIMARY deployment is someone else's that came

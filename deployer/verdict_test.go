@@ -174,6 +174,8 @@ func TestVerdicts(t *testing.T) {
 		{"ECS gave up", plain, look().rollout("FAILED").crashed(1), Failed, "Essential container in task exited"},
 		{"ECS gave up and rolls back itself", takesBack, look().rollout("FAILED").crashed(5), Going, "will roll back"},
 		{"ECS rolled back", takesBack, look().deployments(dep("old", "PRIMARY", "IN_PROGRESS"), dep("new", "ACTIVE", "FAILED")), TakenBack, "ECS rolled it back"},
+		{"rolled back, and gone by the next look", takesBack, look().good(2).deployments(dep("old", "PRIMARY", "COMPLETED")).event("(service web) (deployment new) deployment failed: tasks failed to start."), TakenBack, "ECS rolled it back"},
+		{"another one failed, ours is not shown", takesBack, look().deployments(dep("old", "PRIMARY", "COMPLETED")).event("(service web) (deployment newer) deployment failed: tasks failed to start."), Going, ""},
 		{"rolled back and completed", takesBack, look().good(2).deployments(dep("old", "PRIMARY", "COMPLETED"), dep("new", "ACTIVE", "FAILED")), TakenBack, ""},
 		{"not shown yet", plain, look().deployments(dep("old", "PRIMARY", "COMPLETED")), Going, "does not show the deployment yet"},
 		{"someone else's", plain, look().good(2).deployments(dep("other", "PRIMARY", "IN_PROGRESS"), dep("new", "ACTIVE", "IN_PROGRESS")), Superseded, "deployment other to web:9 took over"},

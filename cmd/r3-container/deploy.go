@@ -10,9 +10,7 @@ import (
 	urfave "github.com/urfave/cli/v2"
 
 	"jumpsuite/deployer"
-	"jumpsuite/internal/access"
 	"jumpsuite/internal/cli"
-	"jumpsuite/policy"
 )
 
 // deployAction is what the policy calls a deployment.
@@ -27,6 +25,7 @@ func deployCommand(stdio cli.Stdio, args []string) *urfave.Command {
 		&urfave.StringFlag{Name: "strategy", Usage: "`STRATEGY`: rolling, or replacing, which stops the old tasks first", Value: string(deployer.Rolling)},
 		&urfave.DurationFlag{Name: "timeout", Usage: "`TIME` that the deployment may take, and its roll-back again", Value: deployer.DefaultTimeout},
 		&urfave.IntFlag{Name: "max-failures", Usage: "`NUMBER` of failed tasks with which it has failed", DefaultText: "as ECS's circuit breaker: half of the desired, at least 3"},
+		&urfave.StringFlag{Name: "reason", Usage: "`TEXT` for the audit log: why"},
 		&urfave.BoolFlag{Name: "dry-run", Usage: "show the plan and the diff of the task definition, and change nothing", DisableDefaultText: true},
 		&urfave.BoolFlag{Name: "force", Usage: "deploy although the image runs already", DisableDefaultText: true},
 		&urfave.BoolFlag{Name: "supersede", Usage: "deploy although another deployment is running: this image takes over", DisableDefaultText: true},
@@ -64,12 +63,14 @@ func deploy(c *urfave.Context, stdio cli.Stdio) error {
 		return interruptedEarly(c.Context, err)
 	}
 	if way.Caller == nil {
-		fmt.Fprintln(stdio.Err, "note: not under sudo: your own AWS credentials are used, and AWS alone decides what they may")
+		fmt.Fprintln(stdio.Err, "note: not under sudo: your own AWS credentials are used, AWS alone decides what they may, and the audit log does not hear of it")
 	}
 	d := deployer.New(way.Config, way.Cluster)
-	d.Interval, d.Tell, d.Allow = c.Duration("interval"), renderer.Tell, allowDeploy(way, request.ContainerType)
+	r := &record{way: way, containerType: request.ContainerType, stderr: stdio.Err}
+	d.Interval, d.Allow, d.Record, d.Tell = c.Duration("interval"), r.allow, r.step, r.watch(renderer.Tell)
 	err = d.Deploy(c.Context, request)
 	renderer.End()
+	r.end(err)
 	return err
 }
 
@@ -79,14 +80,6 @@ func interruptedEarly(ctx context.Context, err error) error {
 		return err
 	}
 	return cli.Errorf(cli.ExitInterrupted, "", "%v; nothing was changed", context.Cause(ctx))
-}
-
-// allowDeploy asks the policy with the whole image URL: what the caller left out
-// has been completed by then.
-func allowDeploy(way *access.Access, containerType string) func(deployer.Image) error {
-	return func(i deployer.Image) error {
-		return way.Allow(deployAction, policy.Resource{ContainerType: containerType, Image: i.String()})
-	}
 }
 
 // deployRequest parses the options, and finds all that is wrong with them.
@@ -104,7 +97,7 @@ func deployRequest(c *urfave.Context) (deployer.Request, error) {
 		Timeout: c.Duration("timeout"), MaxFailures: c.Int("max-failures"),
 		Force: c.Bool("force"), Supersede: c.Bool("supersede"), SkipImageCheck: c.Bool("skip-image-check"), DryRun: c.Bool("dry-run"),
 	}
-	return request, errors.Join(err1, err2, err3, err4, limits(c))
+	return request, errors.Join(err1, err2, err3, err4, cli.Filled(c, "container", "strategy", "output", "reason"), limits(c))
 }
 
 func limits(c *urfave.Context) error {
@@ -114,6 +107,9 @@ func limits(c *urfave.Context) error {
 	}
 	if c.IsSet("interval") && c.Duration("interval") < deployer.MinInterval {
 		errs = append(errs, cli.Usage("AWS would throttle everybody's calls", "--interval %s is less than %s", c.Duration("interval"), deployer.MinInterval))
+	}
+	if c.Duration("interval") > deployer.MaxInterval {
+		errs = append(errs, cli.Usage("leave it out: it adapts", "--interval %s is more than %s", c.Duration("interval"), deployer.MaxInterval))
 	}
 	if c.IsSet("max-failures") && c.Int("max-failures") < 1 {
 		errs = append(errs, cli.Usage("1 fails with the first task", "--max-failures %d is less than 1", c.Int("max-failures")))

@@ -83,6 +83,9 @@ func outputFlag() urfave.Flag {
 
 // open asks for the way to AWS that the common flags describe.
 func open(c *urfave.Context, stdio cli.Stdio, action string) (*access.Access, error) {
+	if err := cli.Filled(c, "cluster", "environment", "region", "endpoint-url"); err != nil {
+		return nil, err
+	}
 	return access.Open(c.Context, access.Options{
 		Command:     "r3-container",
 		Action:      action,
@@ -90,6 +93,7 @@ func open(c *urfave.Context, stdio cli.Stdio, action string) (*access.Access, er
 		Environment: c.String("environment"),
 		Region:      c.String("region"),
 		Endpoint:    c.String("endpoint-url"),
+		Reason:      c.String("reason"),
 		Stderr:      stdio.Err,
 	})
 }

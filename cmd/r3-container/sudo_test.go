@@ -1,0 +1,235 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"jumpsuite/internal/audit"
+	"jumpsuite/internal/cli"
+	"jumpsuite/internal/lab"
+	"jumpsuite/internal/lab/world"
+)
+
+// jumpServer is this machine with an /etc and a /var/log of its own, in which
+// nobody may call r3-container through sudo.
+type jumpServer struct {
+	t                *testing.T
+	etc, log, binary string
+}
+
+func newJumpServer(t *testing.T, l *lab.Lab) jumpServer {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it makes an /etc of its own")
+	}
+	for _, tool := range []string{"sudo", "setpriv", "unshare"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("needs %s", tool)
+		}
+	}
+	if out, err := exec.Command("unshare", "-m", "true").CombinedOutput(); err != nil {
+		t.Skipf("needs a mount namespace: %s", out)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	j := jumpServer{t, filepath.Join(dir, "etc"), filepath.Join(dir, "log"), filepath.Join(dir, "r3-container")}
+	j.run("cp", "-a", "/etc", j.etc)
+	j.run("cp", self, j.binary)
+	j.run("mkdir", "-p", "-m", "755", j.log, j.etc+"/jumpsuite/aws")
+	j.write("sudoers.d/test", fmt.Sprintf("nobody ALL=(root:root) NOPASSWD: %s\n", j.binary), 0o440)
+	j.write("jumpsuite/policy.yaml", strings.ReplaceAll(sudoPolicy, "ENDPOINT", l.URL()), 0o644)
+	credentials := "[default]\n"
+	for _, v := range l.Env() {
+		if name, value, _ := strings.Cut(v, "="); name == "AWS_ACCESS_KEY_ID" || name == "AWS_SECRET_ACCESS_KEY" {
+			credentials += strings.ToLower(name) + " = " + value + "\n"
+		}
+	}
+	j.write("jumpsuite/aws/credentials", credentials, 0o600)
+	return j
+}
+
+func (j jumpServer) run(command ...string) {
+	j.t.Helper()
+	if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+		j.t.Fatalf("%v: %v\n%s", command, err, out)
+	}
+}
+
+func (j jumpServer) write(name, text string, mode os.FileMode) {
+	j.t.Helper()
+	path := filepath.Join(j.etc, name)
+	if err := errors.Join(os.WriteFile(path, []byte(text), mode), os.Chmod(path, mode)); err != nil {
+		j.t.Fatal(err)
+	}
+}
+
+// sudo calls r3-container as nobody, and returns its exit code and what it said.
+func (j jumpServer) sudo(args ...string) (int, string) {
+	j.t.Helper()
+	script := `mount --bind "$1" /etc && mount --bind "$2" /var/log && shift 2 && exec setpriv --reuid=65534 --regid=65534 --clear-groups sudo -n "$@"`
+	c := exec.Command("unshare", append([]string{"-m", "sh", "-c", script, "sh", j.etc, j.log, j.binary}, args...)...)
+	out, err := c.CombinedOutput()
+	exit, failed := errors.AsType[*exec.ExitError](err)
+	if err != nil && !failed {
+		j.t.Fatal(err)
+	}
+	if failed {
+		return exit.ExitCode(), string(out)
+	}
+	return 0, string(out)
+}
+
+// lines are the audit log's lines about people, one word for what each is, and
+// the log itself must be intact.
+func (j jumpServer) lines() (lines []audit.Event) {
+	j.t.Helper()
+	path := filepath.Join(j.log, "jumpsuite/audit.log")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	var v audit.Verifier
+	if err := v.Read(path, strings.NewReader(string(text))); err != nil || len(v.Findings()) > 0 {
+		j.t.Fatal(err, v.Findings())
+	}
+	for line := range strings.Lines(string(text)) {
+		e, err := audit.ParseLine([]byte(strings.TrimSuffix(line, "\n")))
+		if err != nil {
+			j.t.Fatal(err)
+		}
+		if e.Principal.Name != "" {
+			lines = append(lines, e)
+		}
+	}
+	return lines
+}
+
+func labFor(t *testing.T, text string) *lab.Lab {
+	t.Helper()
+	w, err := world.Parse([]byte(text), "world")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Clock.Speed = 300
+	l, err := lab.Start(t.Context(), lab.Config{World: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func changing(l *lab.Lab) (operations []string) {
+	for _, c := range l.Calls() {
+		if c.Operation == "RegisterTaskDefinition" || c.Operation == "UpdateService" {
+			operations = append(operations, c.Operation)
+		}
+	}
+	return operations
+}
+
+const sudoWorld = `
+clusters: [{name: prod, hosts: [{count: 2}]}]
+images:
+  - {repository: web, tags: ["1", "2"]}
+  - {repository: web, tags: [crash], exit: 1, after: 2s}
+services: [{name: web, image: "web:1"}]
+`
+
+const sudoPolicy = `environments:
+  - {name: prod, cluster: prod, region: eu-central-1, endpoint: "ENDPOINT"}
+rules:
+  - {name: shipping, effect: allow, principals: [user:nobody], actions: [ecs.deploy, ecs.show], environments: [prod]}
+  - {name: no-nine, effect: deny, principals: [user:nobody], actions: [ecs.deploy], environments: [prod], images: ["123456789012.dkr.ecr.eu-central-1.amazonaws.com/*:9"]}
+`
+
+// line is an audit line as the tests compare it.
+func line(e audit.Event) string {
+	return fmt.Sprintf("%s %s %s %s", e.Kind, e.Action, e.Verdict, e.Rule)
+}
+
+func TestThroughSudoADeploymentIsRecordedBeforeItIsMade(t *testing.T) {
+	l := labFor(t, sudoWorld)
+	j := newJumpServer(t, l)
+	code, out := j.sudo("deploy", "--container-type", "web", "--image-url", "web:crash", "--interval", "100ms", "--max-failures", "1", "--strategy", "replacing", "--reason", "ticket 7")
+	if code != cli.ExitRolledBack {
+		t.Fatalf("exit code %d\n%s", code, out)
+	}
+	lines := j.lines()
+	want := []string{"decision", "open", "change RegisterTaskDefinition:", "change UpdateService:", "change UpdateService:", "change UpdateService:", "close rolled-back"}
+	var got []string
+	for _, e := range lines {
+		if e.ID != lines[0].ID || e.Principal.Name != "nobody" || e.Action != "ecs.deploy" || e.Environment != "prod" || e.Reason != "ticket 7" ||
+			e.Rule != "shipping" || e.Verdict != audit.Allow && e.Decides() || e.Resource.ContainerType != "web" || !strings.HasSuffix(e.Resource.Image, ".amazonaws.com/web:crash") {
+			t.Errorf("line %+v", e)
+		}
+		first, _, _ := strings.Cut(e.Detail, " ")
+		got = append(got, strings.TrimSpace(string(e.Kind)+" "+first))
+	}
+	if got[1] = "open"; !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q\n%s", got, want, out)
+	}
+	for n, detail := range map[int]string{1: "strategy replacing, 1 desired, roll-back to web:1", 3: "task-definition/web:2", 4: "web:1, since deployment ecs-svc/", 5: "minimumHealthyPercent 100 and maximumPercent 200", 6: "rolled-back ecs-svc/"} {
+		if !strings.Contains(lines[n].Detail, detail) {
+			t.Errorf("line %d has %q, want %q in it", n, lines[n].Detail, detail)
+		}
+	}
+	if r := lines[6].Result; r.Exit != cli.ExitRolledBack || !strings.Contains(r.Error, "web:crash failed") {
+		t.Errorf("result %+v", r)
+	}
+}
+
+func TestThroughSudoARefusalIsRecordedAndChangesNothing(t *testing.T) {
+	l := labFor(t, sudoWorld)
+	j := newJumpServer(t, l)
+	for _, args := range [][]string{
+		{"deploy", "--container-type", "web", "--image-url", "web:9"},
+		{"deploy", "--container-type", "web", "--image-url", "web:2", "--environment", "nosuch"},
+		{"list"},
+	} {
+		if code, out := j.sudo(args...); code != cli.ExitNotAllowed {
+			t.Errorf("%q: exit code %d\n%s", args, code, out)
+		}
+	}
+	if code, out := j.sudo("show", "--container-type", "web"); code != 0 {
+		t.Errorf("show: exit code %d\n%s", code, out)
+	}
+	if code, out := j.sudo("deploy", "--container-type", "web", "--image-url", "web:2", "--dry-run"); code != 0 {
+		t.Errorf("dry run: exit code %d\n%s", code, out)
+	}
+	var got []string
+	for _, e := range j.lines() {
+		got = append(got, line(e))
+	}
+	want := []string{"decision ecs.deploy deny no-nine", "decision ecs.deploy deny default", "decision ecs.list deny default", "decision ecs.show allow shipping", "decision ecs.deploy allow shipping"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+	if c := changing(l); len(c) > 0 {
+		t.Errorf("called %q", c)
+	}
+}
+
+func TestThroughSudoNothingIsDoneThatCannotBeRecorded(t *testing.T) {
+	l := labFor(t, sudoWorld)
+	j := newJumpServer(t, l)
+	j.run("mkdir", j.log+"/jumpsuite")
+	j.run("chmod", "777", j.log+"/jumpsuite")
+	l.ResetCalls()
+	code, out := j.sudo("deploy", "--container-type", "web", "--image-url", "web:2")
+	if code != cli.ExitAudit || !strings.Contains(out, "write the audit log /var/log/jumpsuite/audit.log") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	if c := l.Calls(); len(c) > 0 {
+		t.Errorf("called %v", c)
+	}
+}
