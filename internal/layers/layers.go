@@ -26,7 +26,7 @@ type Rule struct {
 
 // Everywhere are packages that any other may import: they know nothing of AWS,
 // docker or policies.
-var Everywhere = []string{"internal/cli"}
+var Everywhere = []string{"internal/cli", "internal/pattern"}
 
 // Groups of import paths, for rules.
 const (
@@ -45,11 +45,12 @@ var Rules = []Rule{
 	{"internal/session", []string{}, []string{"policy"}, "what carries bytes decides nothing"},
 	{"internal/caller", []string{}, []string{http, awsSDK, docker, dockerCLI, "policy"}, "it runs before the environment is clean: what it links could have read it"},
 	{"internal/awsconfig", []string{}, []string{docker, dockerCLI, "policy"}, "what has AWS credentials decides nothing"},
+	{"internal/ecrlogin", []string{}, []string{http, awsSDK, docker, dockerCLI}, "what the gate links to ask for a login cannot ask AWS itself"},
 	{"ecsstatus", []string{}, []string{"policy", "internal/audit", docker}, "reading asks nobody for leave: its caller has"},
 	{"deployer", []string{"ecsstatus", "internal/audit", "internal/awsconfig"}, []string{docker, dockerCLI, "internal/session", "policy"}, "it changes services, and never a host"},
 	{"dockerproxy", []string{"policy", "internal/audit"}, []string{awsSDK, dockerCLI, "internal/session"}, "what holds the Engine's socket has no AWS credentials"},
-	{"cmd/r3-docker", []string{"policy", "dockerproxy", "internal/audit", "internal/caller", "internal/tunnel"}, []string{awsSDK, dockerCLI, "internal/session"}, "root's half of sudo docker stays small, and has no AWS credentials"},
-	{"cmd/r3-dockerproxy", []string{"policy", "dockerproxy", "internal/audit", "internal/caller", "internal/tunnel"}, []string{awsSDK, dockerCLI, "internal/session"}, "what holds the Engine's socket has no AWS credentials"},
+	{"cmd/r3-docker", []string{"policy", "dockerproxy", "internal/audit", "internal/caller", "internal/ecrlogin", "internal/tunnel"}, []string{awsSDK, dockerCLI, "internal/session"}, "root's half of sudo docker stays small, and has no AWS credentials"},
+	{"cmd/r3-dockerproxy", []string{"policy", "dockerproxy", "internal/audit", "internal/caller", "internal/ecrlogin", "internal/tunnel"}, []string{awsSDK, dockerCLI, "internal/session"}, "what holds the Engine's socket has no AWS credentials"},
 	{"cmd/r3-docker-cli", []string{}, []string{awsSDK, "policy", "internal/audit"}, "it runs as the caller, and has nothing of root's"},
 	{"cmd/r3-ssm", []string{"internal/session", "internal/tunnel", "internal/awsconfig", "ecsstatus"}, []string{"policy", "dockerproxy"}, "what has AWS credentials decides nothing"},
 	{"cmd/r3-container", nil, []string{lab, docker, dockerCLI, "dockerproxy", "internal/session"}, "it reaches AWS, and no host"},
