@@ -1,0 +1,476 @@
+package dockerproxy
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// attack is one row of the catalogue: what is sent, and what the gate answers.
+type attack struct {
+	name string
+	raw  string // bytes as they go over the socket
+	user string // dev if empty
+	want int    // status of the gate's answer
+	says string // part of the answer
+	// direct is what Debian's 20.10 answers to the same bytes: that it is not a
+	// refusal shows that the attack is one. Zero: nothing is shown there, because
+	// the row is about the gate's own rules or the Engine refuses it as well.
+	direct int
+}
+
+func create(config string) string { return post("/v1.41/containers/create", config) }
+
+// with is a create with a HostConfig.
+func with(hostConfig string) string {
+	return create(`{"Image":"lab/web:1","Cmd":["true"],"HostConfig":{` + hostConfig + `}}`)
+}
+
+func execWith(fields string) string {
+	return post("/v1.41/containers/web/exec", `{"AttachStdout":true,"Cmd":["id"],`+fields+`}`)
+}
+
+func chunked(path, body string) string {
+	return "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n" +
+		fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body)
+}
+
+const form = "Content-Type: application/x-www-form-urlencoded"
+
+// attacks are the catalogue: all must be refused, and nothing must happen.
+var attacks = []attack{
+	// HTTP
+	{name: "double encoding", raw: get("/containers/%252e%252e/json"), want: 404},
+	{name: "dot segments", raw: post("/v1.41/containers/x/../create", plainCreate), want: 400},
+	{name: "encoded dot segments", raw: post("/v1.41/containers/x/%2e%2e/create", plainCreate), want: 400},
+	{name: "encoded slash", raw: get("/containers/web%2fjson"), want: 400, says: "escaped slash", direct: 200},
+	{name: "encoded NUL", raw: get("/containers/web%00/json"), want: 400},
+	{name: "double slash", raw: post("//containers/create", plainCreate), want: 400},
+	{name: "slash at the end", raw: post("/containers/create/", plainCreate), want: 404},
+	{name: "upper case", raw: get("/Containers/JSON"), want: 404},
+	{name: "old version", raw: get("/v1.12/containers/json"), want: 400, says: "not spoken", direct: 200},
+	{name: "start of an old version with a body", raw: post("/v1.23/containers/stopped/start", `{"Binds":["/:/h"]}`), want: 400, direct: 204},
+	{name: "odd version", raw: get("/v01.041/containers/json"), want: 400, direct: 200},
+	{name: "long version", raw: get("/v1.41.0/containers/json"), want: 400},
+	{name: "empty version", raw: get("/v./containers/json"), want: 400},
+	{name: "new version", raw: get("/v1.99/containers/json"), want: 400},
+	{name: "absolute URI", raw: "GET http://evil/containers/json HTTP/1.1\r\nHost: x\r\n\r\n", want: 400, direct: 200},
+	{name: "OPTIONS", raw: "OPTIONS /containers/json HTTP/1.1\r\nHost: x\r\n\r\n", want: 403, direct: 200},
+	{name: "CONNECT", raw: "CONNECT docker:80 HTTP/1.1\r\nHost: x\r\n\r\n", want: 400},
+	{name: "method in lower case", raw: "get /containers/json HTTP/1.1\r\nHost: x\r\n\r\n", want: 403},
+	{name: "method override", raw: "POST /containers/web/json HTTP/1.1\r\nHost: x\r\nX-HTTP-Method-Override: GET\r\nContent-Length: 0\r\n\r\n", want: 403},
+	{name: "HEAD for GET", raw: "HEAD /v1.41/containers/web/archive?path=/etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", want: 403, direct: 200},
+	{name: "the same key twice", raw: post("/v1.41/images/create?fromImage=lab/web&fromImage=evil/x&tag=1", ""), want: 400, says: "twice"},
+	{name: "a key in another case", raw: post("/v1.41/images/create?FromImage=evil/x", ""), want: 400, says: "not available"},
+	{name: "an unknown key", raw: get("/v1.41/containers/json?foo=1"), want: 400, direct: 200},
+	{name: "a semicolon", raw: get("/v1.41/containers/json?all=1;limit=2"), want: 400},
+	{name: "a form that overrides the query", raw: post("/v1.41/images/create?fromImage=lab/web&tag=1", "fromImage=localhost:1/evil&tag=2", form), want: 400, says: "no body"},
+	{name: "a form that imports", raw: post("/v1.41/images/create?fromImage=lab/web&tag=1", "fromSrc=http://127.0.0.1:1/x.tar", form), want: 400},
+	{name: "a form that kills", raw: post("/v1.41/containers/web/kill?signal=WINCH", "signal=KILL", form), want: 400, direct: 204},
+	{name: "a multipart form", raw: post("/v1.41/images/create?fromImage=lab/web&tag=1", "--b\r\nContent-Disposition: form-data; name=\"fromImage\"\r\n\r\nevil\r\n--b--\r\n", "Content-Type: multipart/form-data; boundary=b"), want: 400},
+	{name: "a large body", raw: create(`{"Image":"lab/web:1","Cmd":["` + strings.Repeat("x", 2<<20) + `"]}`), want: 413},
+	{name: "a large body in chunks", raw: chunked("/v1.41/containers/create", `{"Image":"lab/web:1","Cmd":["`+strings.Repeat("x", 2<<20)+`"]}`), want: 413},
+	{name: "a chunked body that is not allowed", raw: chunked("/v1.41/containers/create", `{"Image":"lab/web:1","HostConfig":{"Privileged":true}}`), want: 403, direct: 201},
+	{name: "two lengths", raw: "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}", want: 400},
+	{name: "a length and chunks", raw: "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", want: 400},
+	{name: "an odd transfer encoding", raw: "POST /containers/create HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n", want: 501},
+	{name: "a negative length", raw: "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", want: 400},
+	{name: "a length with a sign", raw: "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: +2\r\n\r\n{}", want: 400},
+	{name: "a trailer", raw: "POST /v1.41/containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX: y\r\n\r\n", want: 400},
+	{name: "a bare line feed", raw: "GET /containers/json HTTP/1.1\nHost: x\n\n", want: 400, direct: 200},
+	{name: "a folded header", raw: "GET /containers/json HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n", want: 400, direct: 200},
+	{name: "a space before the colon", raw: "GET /containers/json HTTP/1.1\r\nHost : x\r\n\r\n", want: 400},
+	{name: "no host", raw: "GET /containers/json HTTP/1.1\r\n\r\n", want: 400},
+	{name: "two hosts", raw: "GET /containers/json HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", want: 400},
+	{name: "HTTP/1.0", raw: "GET /containers/json HTTP/1.0\r\nHost: x\r\n\r\n", want: 505, direct: 200},
+	{name: "HTTP/2 without asking", raw: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", want: 505},
+	{name: "too long a line", raw: "GET /" + strings.Repeat("a", 9<<10) + " HTTP/1.1\r\nHost: x\r\n\r\n", want: 431},
+	{name: "too many headers", raw: "GET /_ping HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X: y\r\n", 100) + "\r\n", want: 400, direct: 200},
+	{name: "gzip", raw: post("/v1.41/containers/create", plainCreate, "Content-Encoding: gzip", "Content-Type: application/json"), want: 400, direct: 201},
+	{name: "no JSON type", raw: post("/v1.41/containers/create", plainCreate, "Content-Type: text/plain"), want: 400},
+	{name: "upgrade on create", raw: post("/v1.41/containers/create", plainCreate, "Content-Type: application/json", upgradeTCP), want: 403, direct: 201},
+	{name: "upgrade on rename", raw: post("/v1.41/containers/web/rename?name=web2", "", upgradeTCP), want: 403, direct: 204},
+	{name: "upgrade to something else", raw: post("/v1.41/containers/stopped/attach?stream=1", "", "Connection: Upgrade\r\nUpgrade: h2c"), want: 400, direct: 101},
+	{name: "gRPC", raw: post("/grpc", "", "Connection: Upgrade\r\nUpgrade: h2c"), want: 403, direct: 101},
+	{name: "a BuildKit session", raw: post("/session", "", "Connection: Upgrade\r\nUpgrade: h2c"), want: 403, direct: 101},
+	{name: "a websocket", raw: "GET /v1.41/containers/web/attach/ws?stream=1&stdin=1 HTTP/1.1\r\nHost: x\r\nOrigin: http://x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", want: 403, direct: 101},
+	{name: "a spoofed identity", user: "nobody", raw: "GET /v1.41/containers/json HTTP/1.1\r\nHost: x\r\nAuthz-User: root\r\nX-Forwarded-For: 127.0.0.1\r\n\r\n", want: 403},
+
+	// JSON
+	{name: "a key in lower case", raw: create(`{"Image":"lab/web:1","hostconfig":{"Privileged":true}}`), want: 400, says: "not known", direct: 201},
+	{name: "a key in upper case", raw: create(`{"Image":"lab/web:1","HostConfig":{"PRIVILEGED":true}}`), want: 400, direct: 201},
+	{name: "a folded key", raw: create("{\"Image\":\"lab/web:1\",\"Ho\u017ftConfig\":{\"Privileged\":true}}"), want: 400, direct: 201},
+	{name: "an escaped key", raw: create(`{"Image":"lab/web:1","HostConfig":{"\u0050rivileged":true}}`), want: 403, says: "privileged", direct: 201},
+	{name: "a key twice", raw: create(`{"Image":"lab/web:1","HostConfig":{"Privileged":false,"Privileged":true}}`), want: 400, says: "twice", direct: 201},
+	{name: "an object in two parts", raw: create(`{"Image":"lab/web:1","HostConfig":{"Privileged":true},"HostConfig":{"Memory":8388608}}`), want: 400, direct: 201},
+	{name: "a HostConfig at the top", raw: create(`{"Image":"lab/web:1","Privileged":true,"Binds":["/etc:/h"],"PidMode":"host"}`), want: 400, direct: 201},
+	{name: "legacy keys at the top", raw: create(`{"Image":"lab/web:1","Memory":9999999999,"Cpuset":"0"}`), want: 400, direct: 201},
+	{name: "a second value", raw: create(`{"Image":"lab/web:1"}{"HostConfig":{"Privileged":true}}`), want: 400, direct: 201},
+	{name: "rubbish at the end", raw: create(`{"Image":"lab/web:1"}]`), want: 400, direct: 201},
+	{name: "a byte order mark", raw: create("\ufeff" + `{"Image":"lab/web:1"}`), want: 400},
+	{name: "no UTF-8", raw: create("{\"Image\":\"lab/web:1\",\"Hostname\":\"\xff\"}"), want: 400, direct: 201},
+	{name: "half a character", raw: create(`{"Image":"lab/web:1","Hostname":"\ud800"}`), want: 400, direct: 201},
+	{name: "a string for a boolean", raw: with(`"Privileged":"true"`), want: 400},
+	{name: "a float for a number", raw: with(`"Memory":1e30`), want: 400},
+	{name: "nested deep", raw: create(strings.Repeat(`{"HostConfig":`, 10000) + "1" + strings.Repeat("}", 10000)), want: 400},
+	{name: "memory below zero", raw: with(`"Memory":-1`), want: 403, says: "memory"},
+	{name: "processes without end", raw: with(`"PidsLimit":-5`), want: 403, says: "processes", direct: 201},
+	{name: "CPUs without end", raw: with(`"NanoCpus":9223372036854775807`), want: 403},
+	{name: "a body on start", raw: post("/v1.41/containers/stopped/start", `{"Privileged":true}`), want: 400},
+	{name: "a body on GET", raw: "GET /v1.41/containers/json HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", want: 400, direct: 200},
+
+	// reading
+	{name: "commit", raw: post("/v1.41/commit?container=web&repo=lab/stolen", `{}`), want: 403, direct: 201},
+	{name: "top with arguments for ps", raw: get("/v1.41/containers/web/top?ps_args=-eo+pid,args"), want: 403, direct: 200},
+	{name: "changes", raw: get("/v1.41/containers/web/changes"), want: 403, direct: 200},
+	{name: "export", raw: get("/v1.41/containers/web/export"), want: 403, direct: 200},
+	{name: "a file out of a container", raw: get("/v1.41/containers/web/archive?path=/etc/passwd"), want: 403, direct: 200},
+	{name: "a file into a container", raw: "PUT /v1.41/containers/web/archive?path=/tmp HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", want: 403},
+	{name: "disk usage", raw: get("/v1.41/system/df"), want: 403, direct: 200},
+	{name: "profiles", raw: get("/debug/pprof/cmdline"), want: 403},
+	{name: "filters twice", raw: get("/v1.41/containers/json?filters=%7B%7D&filters=%7B%7D"), want: 400, direct: 200},
+	{name: "a filter that is off", raw: get("/v1.41/containers/json?filters=%7B%22label%22%3A%7B%22a%22%3Afalse%7D%7D"), want: 400},
+	{name: "search", raw: get("/v1.41/images/search?term=x"), want: 403},
+	{name: "distribution", raw: get("/v1.41/distribution/lab/web/json"), want: 403},
+	{name: "auth to somewhere", raw: post("/v1.41/auth", `{"serveraddress":"http://169.254.169.254"}`), want: 403},
+	{name: "a link's name", raw: get("/v1.41/containers/web/db/logs?stdout=1"), want: 403},
+	{name: "an unknown container", raw: get("/v1.41/containers/nosuch/logs?stdout=1"), want: 404, says: "No such container: nosuch"},
+
+	// exec
+	{name: "a privileged exec", raw: execWith(`"Privileged":true`), want: 403, says: "privileged", direct: 201},
+	{name: "exec as root", raw: execWith(`"User":"0"`), want: 403, says: "limits.exec.users", direct: 201},
+	{name: "exec as root in other words", raw: execWith(`"User":"00:0"`), want: 403, direct: 201},
+	{name: "exec with a variable", raw: execWith(`"Env":["LD_PRELOAD=/tmp/x"]`), want: 403, says: "LD_PRELOAD", direct: 201},
+	{name: "exec in a leaked directory", raw: execWith(`"WorkingDir":"/proc/self/fd/7"`), want: 403, direct: 201},
+	{name: "exec with odd detach keys", raw: execWith(`"DetachKeys":"a,;b"`), want: 403},
+	{name: "exec in a privileged container", raw: post("/v1.41/containers/priv/exec", `{"AttachStdout":true,"Cmd":["id"]}`), want: 403, says: "it is privileged"},
+	{name: "start of an unknown exec", raw: post("/v1.41/exec/"+strings.Repeat("9", 64)+"/start", `{"Detach":true}`), want: 404},
+
+	// create
+	{name: "privileged", raw: with(`"Privileged":true`), want: 403, direct: 201},
+	{name: "a bind", raw: with(`"Binds":["/:/h"]`), want: 403, says: "limits.run.binds", direct: 201},
+	{name: "a bind as a mount", raw: with(`"Mounts":[{"Type":"bind","Source":"/","Target":"/h"}]`), want: 403, direct: 201},
+	{name: "the Engine's socket", raw: with(`"Binds":["/var/run/docker.sock:/s"]`), want: 403, direct: 201},
+	{name: "a driver's options", raw: with(`"Mounts":[{"Type":"volume","Target":"/h","VolumeOptions":{"DriverConfig":{"Name":"local","Options":{"type":"none","o":"bind","device":"/root"}}}}]`), want: 403, direct: 201},
+	{name: "a driver's options without its name", raw: with(`"Mounts":[{"Type":"volume","Target":"/h","VolumeOptions":{"DriverConfig":{"Options":{"type":"overlay","o":"lowerdir=/etc:/tmp","device":"x"}}}}]`), want: 403, direct: 201},
+	{name: "another's volume", raw: with(`"Binds":["prod_db:/h"]`), want: 403, says: "limits.run.volumes", direct: 201},
+	{name: "volumes of another", raw: with(`"VolumesFrom":["web"]`), want: 403, direct: 201},
+	{name: "a device", raw: with(`"Devices":[{"PathOnHost":"/dev/null","PathInContainer":"/dev/x","CgroupPermissions":"rwm"}]`), want: 403, direct: 201},
+	{name: "all devices", raw: with(`"DeviceCgroupRules":["a *:* rwm"]`), want: 403, direct: 201},
+	{name: "all capabilities", raw: with(`"CapAdd":["all"]`), want: 403, direct: 201},
+	{name: "no seccomp", raw: with(`"SecurityOpt":["seccomp=unconfined"]`), want: 403, direct: 201},
+	{name: "the host's processes", raw: with(`"PidMode":"host"`), want: 403, direct: 201},
+	{name: "the host's network", raw: with(`"NetworkMode":"host"`), want: 403, says: "limits.run.networks", direct: 201},
+	{name: "another's network", raw: with(`"NetworkMode":"container:web"`), want: 403, direct: 201},
+	{name: "a network among the endpoints", raw: create(`{"Image":"lab/web:1","NetworkingConfig":{"EndpointsConfig":{"host":{}}}}`), want: 403},
+	{name: "a cgroup parent", raw: with(`"CgroupParent":"/system.slice"`), want: 403, direct: 201},
+	{name: "another runtime", raw: with(`"Runtime":"io.containerd.runc.v2"`), want: 403},
+	{name: "ports of the host", raw: with(`"PortBindings":{"80/tcp":[{"HostPort":"22"}]}`), want: 403, direct: 201},
+	{name: "links", raw: with(`"Links":["web:db"]`), want: 403, direct: 201},
+	{name: "root by number", raw: create(`{"Image":"lab/web:1","User":"0"}`), want: 403, says: "limits.run.users", direct: 201},
+	{name: "restarts", raw: with(`"RestartPolicy":{"Name":"always"}`), want: 403, direct: 201},
+	{name: "another's image", raw: create(`{"Image":"evil/web:1"}`), want: 403, says: "docker.run is not allowed", direct: 201},
+	{name: "more memory than allowed", raw: with(`"Memory":1073741824`), want: 403, says: "limits.run.memory", direct: 201},
+	{name: "an owner's label", raw: create(`{"Image":"lab/web:1","Labels":{"jumpsuite.owner":"other"}}`), want: 403, direct: 201},
+	{name: "a platform", raw: post("/v1.41/containers/create?platform=linux/amd64", plainCreate), want: 400, direct: 201},
+	{name: "an image of another registry", raw: post("/v1.41/images/create?fromImage=127.0.0.1:1/x&tag=1", ""), want: 403, says: "docker.pull"},
+	{name: "all tags", raw: post("/v1.41/images/create?fromImage=lab/web", ""), want: 403, says: "all tags"},
+	{name: "an import", raw: post("/v1.41/images/create?fromSrc=http://127.0.0.1:1/x", ""), want: 400},
+	{name: "start of a privileged container", raw: post("/v1.41/containers/priv/start", ""), want: 403, says: "it is privileged"}, // runc cannot everywhere
+	{name: "start with a checkpoint", raw: post("/v1.41/containers/stopped/start?checkpoint=c&checkpoint-dir=/root", ""), want: 400},
+	{name: "attach to what runs", raw: post("/v1.41/containers/web/attach?stream=1&stdin=1&stdout=1", "", upgradeTCP), want: 403, says: "made or started", direct: 101},
+	{name: "kill of another's", raw: post("/v1.41/containers/web/kill?signal=WINCH", ""), want: 403, direct: 204},
+	{name: "stop of another's", raw: post("/v1.41/containers/web/stop?t=1", ""), want: 403, direct: 204},
+	{name: "resize of another's", raw: post("/v1.41/containers/web/resize?h=10&w=10", ""), want: 403},
+	{name: "removal of another's", raw: "DELETE /v1.41/containers/stopped HTTP/1.1\r\nHost: x\r\n\r\n", want: 403, direct: 204},
+
+	// everything else
+	{name: "update", raw: post("/v1.41/containers/web/update", `{"RestartPolicy":{"Name":"always"}}`), want: 403, direct: 200},
+	{name: "rename", raw: post("/v1.41/containers/web/rename?name=web2", ""), want: 403, direct: 204},
+	{name: "pause", raw: post("/v1.41/containers/web/pause", ""), want: 403, direct: 204},
+	{name: "restart", raw: post("/v1.41/containers/web/restart?t=1", ""), want: 403, direct: 204},
+	{name: "prune", raw: post("/v1.41/volumes/prune", ""), want: 403, direct: 200},
+	{name: "build", raw: post("/v1.41/build?networkmode=host&remote=http://127.0.0.1:1/x", ""), want: 403},
+	{name: "tag", raw: post("/v1.41/images/evil/web:1/tag?repo=lab/evil&tag=1", ""), want: 403, direct: 201},
+	{name: "push", raw: post("/v1.41/images/lab/web/push?tag=1", ""), want: 403},
+	{name: "load", raw: post("/v1.41/images/load", "", "Content-Type: application/x-tar"), want: 403, direct: 200},
+	{name: "save", raw: get("/v1.41/images/lab/web:1/get"), want: 403, direct: 200},
+	{name: "removal of an image", raw: "DELETE /v1.41/images/nosuch HTTP/1.1\r\nHost: x\r\n\r\n", want: 403},
+	{name: "a network", raw: post("/v1.41/networks/create", `{"Name":"n1"}`), want: 403, direct: 201},
+	{name: "connect to a network", raw: post("/v1.41/networks/bridge/connect", `{"Container":"web"}`), want: 403},
+	{name: "a volume", raw: post("/v1.41/volumes/create", `{"Name":"scratch1","DriverOpts":{"type":"none","o":"bind","device":"/"}}`), want: 403, direct: 201},
+	{name: "plugins", raw: get("/v1.41/plugins"), want: 403, direct: 200},
+	{name: "swarm", raw: post("/v1.41/swarm/leave?force=1", ""), want: 403},
+	{name: "secrets", raw: get("/v1.41/secrets"), want: 403},
+}
+
+func (a attack) by() string {
+	if a.user == "" {
+		return "dev"
+	}
+	return a.user
+}
+
+func (a attack) check(t *testing.T, got answered) {
+	t.Helper()
+	if got.status != a.want || !strings.Contains(got.body, a.says) {
+		t.Errorf("got %d %q (%v), want %d and %q", got.status, got.body, got.err, a.want, a.says)
+	}
+	if got.status >= 400 && !strings.HasPrefix(a.raw, "HEAD") && !json.Valid([]byte(got.body)) {
+		t.Errorf("the answer is no JSON: %q", got.body)
+	}
+}
+
+func TestAttacksAreRefusedAndReachNoEngine(t *testing.T) {
+	for _, a := range attacks {
+		t.Run(a.name, func(t *testing.T) {
+			engine := newFakeEngine(t)
+			h := newHarness(t, engine.socket, "test")
+			a.check(t, exchangeRaw(t, h.socket(a.by()), a.raw))
+			if reached := engine.changes(); len(reached) > 0 {
+				t.Errorf("the Engine was asked %q", reached)
+			}
+			if e := h.log.all(); len(e) != 1 || bool(e[0].Verdict) {
+				if a.want != http.StatusNotFound || len(e) > 1 {
+					t.Errorf("got %d audit events %+v, want one refusal", len(e), e)
+				}
+			}
+		})
+	}
+}
+
+// victim is a container that attacks speak of.
+type victim struct {
+	name   string
+	config map[string]any
+	start  bool
+}
+
+var victims = []victim{
+	{"web", sleeper(nil), true},
+	{"stopped", sleeper(map[string]any{"Cmd": []string{"true"}}), false},
+	{"priv", sleeper(map[string]any{"HostConfig": map[string]any{"Privileged": true}}), false},
+}
+
+// furnishVictims makes those that are not there as they were.
+func furnishVictims(t *testing.T, engine string) {
+	for _, v := range victims {
+		a := exchangeRaw(t, engine, get("/v1.41/containers/"+v.name+"/json"))
+		var is struct {
+			State struct{ Running, Paused bool }
+		}
+		json.Unmarshal([]byte(a.body), &is)
+		if a.status == http.StatusOK && is.State.Running == v.start && !is.State.Paused {
+			continue
+		}
+		exchangeRaw(t, engine, "DELETE /v1.41/containers/"+v.name+"?force=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+		makeContainer(t, engine, v.name, v.config, v.start)
+	}
+}
+
+// state is what attacks would change.
+func state(t *testing.T, engine string) string {
+	t.Helper()
+	var lines []string
+	var containers []struct {
+		ID, Image, State string
+		Names            []string
+	}
+	list(t, engine, "/v1.41/containers/json?all=1", &containers)
+	for _, c := range containers {
+		lines = append(lines, fmt.Sprint(c.ID, c.Names, c.Image, c.State))
+	}
+	var images []struct {
+		ID       string
+		RepoTags []string
+	}
+	list(t, engine, "/v1.41/images/json", &images)
+	for _, i := range images {
+		slices.Sort(i.RepoTags)
+		lines = append(lines, fmt.Sprint(i.ID, i.RepoTags))
+	}
+	var volumes struct{ Volumes []struct{ Name string } }
+	list(t, engine, "/v1.41/volumes", &volumes)
+	var networks []struct{ Name string }
+	list(t, engine, "/v1.41/networks", &networks)
+	slices.Sort(lines)
+	return fmt.Sprint(strings.Join(lines, "\n"), volumes, len(networks))
+}
+
+func list(t *testing.T, engine, path string, into any) {
+	t.Helper()
+	a := exchangeRaw(t, engine, get(path))
+	if err := json.Unmarshal([]byte(a.body), into); err != nil {
+		t.Fatalf("%s: %v: %s", path, err, a.body)
+	}
+}
+
+func TestAttacksChangeNothingOnARealEngine(t *testing.T) {
+	engine := needEngine(t)
+	h := newHarness(t, engine, "test")
+	furnishVictims(t, engine)
+	before := state(t, engine)
+	for _, a := range attacks {
+		t.Run(a.name, func(t *testing.T) {
+			a.check(t, exchangeRaw(t, h.socket(a.by()), a.raw))
+			if after := state(t, engine); after != before {
+				t.Fatalf("something changed on the Engine, from\n%s\nto\n%s", before, after)
+			}
+		})
+	}
+}
+
+// The control: the same bytes, straight to an Engine, are no refusal. Without it
+// the two tests above would prove little.
+func TestAttacksAreRealWithoutTheGate(t *testing.T) {
+	engine := needEngine(t)
+	if v := exchangeRaw(t, engine, get("/_ping")).header.Get("Api-Version"); v != "1.41" {
+		t.Skipf("the table has the answers of API 1.41, this Engine's is %s", v)
+	}
+	real := 0
+	for _, a := range attacks {
+		if a.direct == 0 {
+			continue
+		}
+		real++
+		furnishVictims(t, engine)
+		t.Run(a.name, func(t *testing.T) {
+			defer cleanUp(t, engine)
+			if got := exchangeRaw(t, engine, a.raw); got.status != a.direct {
+				t.Errorf("got %d %q, want %d: is this no attack on this Engine?", got.status, got.body, a.direct)
+			}
+		})
+	}
+	if real < 85 {
+		t.Errorf("only %d attacks are shown to be real", real)
+	}
+}
+
+// cleanUp removes what attacks made.
+func cleanUp(t *testing.T, engine string) {
+	del := func(path string) { exchangeRaw(t, engine, "DELETE "+path+" HTTP/1.1\r\nHost: x\r\n\r\n") }
+	var containers []struct {
+		ID    string
+		Names []string
+	}
+	list(t, engine, "/v1.41/containers/json?all=1", &containers)
+	for _, c := range containers {
+		if slices.ContainsFunc(victims, func(v victim) bool { return slices.Contains(c.Names, "/"+v.name) }) {
+			continue
+		}
+		del("/v1.41/containers/" + c.ID + "?force=1&v=1")
+	}
+	for _, path := range []string{"/v1.41/images/lab/evil:1", "/v1.41/images/lab/stolen:latest", "/v1.41/volumes/scratch1", "/v1.41/volumes/prod_db", "/v1.41/networks/n1"} {
+		del(path)
+	}
+}
+
+func TestEncodedPathsAreForwardedInTheirPlainForm(t *testing.T) {
+	for _, path := range []string{"/%63ontainers/json", "/v1.41/%63ontainers/%6ason", "/v1%2e51/containers/json"} {
+		engine := newFakeEngine(t)
+		h := newHarness(t, engine.socket, "test")
+		if a := exchangeRaw(t, h.socket("dev"), get(path)); a.status != http.StatusOK {
+			t.Errorf("%s: got %d %s, want 200", path, a.status, a.body)
+		}
+		want := "GET /v1.51/containers/json"
+		if got := engine.requests(); got[len(got)-1] != want {
+			t.Errorf("%s: the Engine was asked %q, want %q", path, got, want)
+		}
+	}
+}
+
+func TestOnlyWhatTheGateBuiltGoesUpstream(t *testing.T) {
+	engine := newFakeEngine(t)
+	h := newHarness(t, engine.socket, "test")
+	raw := "POST /v1.41/containers/create?name=x HTTP/1.1\r\nHost: evil\r\nContent-Type: application/json; charset=utf-8\r\nX-Registry-Auth: c2VjcmV0\r\nCookie: a=b\r\nTransfer-Encoding: chunked\r\n\r\n"
+	body := `{"Image":"lab/web:1","Cmd":["true"]}`
+	raw += fmt.Sprintf("%x;ext=1\r\n%s\r\n0\r\n\r\n", len(body), body)
+	if a := exchangeRaw(t, h.socket("dev"), raw); a.status != http.StatusCreated {
+		t.Fatalf("got %d %s, want 201", a.status, a.body)
+	}
+	changes := engine.changes()
+	if len(changes) != 1 || !strings.HasPrefix(changes[0], "POST /v1.51/containers/create?name=x {") {
+		t.Fatalf("the Engine was asked %q", changes)
+	}
+	var sent struct {
+		Labels     map[string]string
+		HostConfig struct {
+			Memory, MemorySwap, CpuPeriod, CpuQuota, PidsLimit int64
+			SecurityOpt, CapDrop                               []string
+		}
+	}
+	if err := json.Unmarshal([]byte(changes[0][strings.Index(changes[0], "{"):]), &sent); err != nil {
+		t.Fatal(err)
+	}
+	hc := sent.HostConfig
+	if hc.Memory != 64<<20 || hc.MemorySwap != 64<<20 || hc.CpuQuota*2 != hc.CpuPeriod || hc.CpuPeriod == 0 || hc.PidsLimit != 32 {
+		t.Errorf("caps: got %+v, want those of the policy", hc)
+	}
+	if !slices.Equal(hc.SecurityOpt, []string{"no-new-privileges"}) || !slices.Contains(hc.CapDrop, "NET_RAW") {
+		t.Errorf("confinement: got %+v", hc)
+	}
+	if sent.Labels[ownerLabel] != "dev" || sent.Labels[untilLabel] == "" || !isID(sent.Labels[leaseLabel]) {
+		t.Errorf("labels: got %v", sent.Labels)
+	}
+}
+
+// A proxy that copies bytes before it has seen a 101 hands out the raw socket:
+// the Engine answers a detached start with 200, and then reads the next request.
+func TestARequestBehindAnUpgradeReachesNoEngine(t *testing.T) {
+	engine := newFakeEngine(t)
+	h := newHarness(t, engine.socket, "test")
+	id := newExec(t, h, "dev", `{"AttachStdout":true,"Cmd":["id"]}`)
+	smuggled := "POST /v1.41/containers/web/rename?name=owned HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+	for _, raw := range []string{
+		post("/v1.41/exec/"+id+"/start", `{"Detach":true}`, upgradeTCP, "Content-Type: application/json") + smuggled,
+		post("/v1.41/exec/"+id+"/start", `{"Detach":true}`) + smuggled,
+	} {
+		exchangeRaw(t, h.socket("dev"), raw)
+	}
+	for _, r := range engine.changes() {
+		if strings.Contains(r, "rename") {
+			t.Errorf("the Engine was asked %q", r)
+		}
+	}
+}
+
+func TestEachPipelinedRequestIsJudged(t *testing.T) {
+	engine := newFakeEngine(t)
+	h := newHarness(t, engine.socket, "test")
+	conn, err := net.Dial("unix", h.socket("dev"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(conn, get("/_ping")+get("/v1.41/containers/web/export")+get("/v1.41/containers/json"))
+	br := bufio.NewReader(conn)
+	if a := readAnswer(br); a.status != http.StatusOK {
+		t.Errorf("first: got %d, want 200", a.status)
+	}
+	second := readAnswer(br)
+	if second.status != http.StatusForbidden || !second.last {
+		t.Errorf("second: got %d %v, want 403 and the end of the connection", second.status, second.header)
+	}
+	if a := readAnswer(br); a.err == nil {
+		t.Errorf("third: got %d, want no answer after a refusal", a.status)
+	}
+}
+
+// newExec creates an exec in web and returns its id.
+func newExec(t *testing.T, h *harness, user, body string) string {
+	t.Helper()
+	a := exchangeRaw(t, h.socket(user), post("/v1.41/containers/web/exec", body))
+	var made struct{ ID string }
+	if a.status != http.StatusCreated || json.Unmarshal([]byte(a.body), &made) != nil {
+		t.Fatalf("exec: %d %s", a.status, a.body)
+	}
+	return made.ID
+}

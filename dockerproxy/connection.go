@@ -1,0 +1,174 @@
+package dockerproxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// headTimeout is how long the head of a request may take to arrive, and its
+// body again, from the first byte. Between requests a caller may wait.
+const headTimeout = 15 * time.Second
+
+// connection is one of a caller's. Its requests are handled one after another.
+type connection struct {
+	gate   *Gate
+	conn   net.Conn
+	br     *bufio.Reader
+	caller Caller
+	up     *upstream // to the Engine, kept for the next request; may be nil
+	out    []byte    // for answers
+	req    request
+}
+
+func newConnection(g *Gate, conn net.Conn, caller Caller) *connection {
+	return &connection{gate: g, conn: conn, br: bufio.NewReaderSize(conn, maxLine), caller: caller}
+}
+
+func (c *connection) close() { c.dropUpstream() }
+
+func (c *connection) dropUpstream() {
+	if c.up != nil {
+		c.up.conn.Close()
+		c.up = nil
+	}
+}
+
+// serve handles requests until the connection ends, one is refused, or one
+// turns it into a stream.
+func (c *connection) serve(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() { c.conn.Close() })
+	defer stop()
+	for ctx.Err() == nil {
+		if _, err := c.br.Peek(1); err != nil {
+			return
+		}
+		if !c.one(ctx) {
+			return
+		}
+	}
+}
+
+// one handles one request and reports whether another may follow.
+func (c *connection) one(ctx context.Context) bool {
+	x := &exchange{gate: c.gate, conn: c, req: &c.req, began: time.Now()}
+	c.patience(c.br.Buffered() == 0 || !c.wholeHead())
+	err := readRequest(c.br, &c.req)
+	if err == nil {
+		err = x.run(ctx)
+	}
+	if err == nil {
+		return !x.last
+	}
+	return c.fail(x, err)
+}
+
+// wholeHead reports whether the head has arrived already, as it nearly always has.
+func (c *connection) wholeHead() bool {
+	b, _ := c.br.Peek(c.br.Buffered())
+	n := len(b)
+	return n >= 4 && string(b[n-4:]) == "\r\n\r\n"
+}
+
+// patience bounds how long the rest of a request may take.
+func (c *connection) patience(bounded bool) {
+	if bounded {
+		c.conn.SetReadDeadline(time.Now().Add(headTimeout))
+	}
+	c.req.bounded = bounded
+}
+
+// patienceForBody is patience for a body that is not there yet.
+func (c *connection) patienceForBody() {
+	if !c.req.bounded && (c.req.chunked || int64(c.br.Buffered()) < c.req.length) {
+		c.patience(true)
+	}
+}
+
+func (c *connection) relax() {
+	if c.req.bounded {
+		c.conn.SetReadDeadline(time.Time{})
+		c.req.bounded = false
+	}
+}
+
+// fail answers what went wrong. After most of it the connection ends: what
+// follows on it was written by someone who expected another answer.
+func (c *connection) fail(x *exchange, err error) bool {
+	var r *Refusal
+	if !errors.As(err, &r) {
+		if isGone(err) {
+			return false
+		}
+		r = unavailable("%v", err)
+	}
+	if x.answered {
+		return false
+	}
+	if !r.Recorded && x.event.ID == "" {
+		x.recordRefusal(r)
+	}
+	goesOn := r.Status == http.StatusNotFound && x.op != nil && !x.last
+	if writeRefusal(c.conn, r, !goesOn) != nil {
+		return false
+	}
+	if !goesOn {
+		drain(c.conn)
+	}
+	return goesOn
+}
+
+// drain reads a little of what a refused caller is still sending, so that the
+// answer is not lost to a reset.
+func drain(conn net.Conn) {
+	closeWrite(conn)
+	conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	io.CopyN(io.Discard, conn, 256<<10)
+}
+
+// isGone reports whether the other side simply went away.
+func isGone(err error) bool {
+	return errors.Is(err, errNoRequest) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+func isShortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ECONNABORTED)
+}
+
+func writeRefusal(w io.Writer, r *Refusal, last bool) error {
+	body := r.body()
+	b := appendHead(nil, r.Status, "application/json", int64(len(body)), last)
+	_, err := w.Write(append(append(b, "\r\n"...), body...))
+	return err
+}
+
+// appendHead writes an answer's head but for the empty line that ends it. A
+// length of -1 is a chunked body, -2 none.
+func appendHead(b []byte, status int, contentType string, length int64, last bool) []byte {
+	b = append(b, "HTTP/1.1 "...)
+	b = strconv.AppendInt(b, int64(status), 10)
+	b = append(append(b, ' '), http.StatusText(status)...)
+	b = append(b, "\r\n"...)
+	if contentType != "" {
+		b = append(append(append(b, "Content-Type: "...), contentType...), "\r\n"...)
+	}
+	switch {
+	case length >= 0:
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, length, 10)
+		b = append(b, "\r\n"...)
+	case length == -1:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	}
+	if last {
+		b = append(b, "Connection: close\r\n"...)
+	}
+	return b
+}

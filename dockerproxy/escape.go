@@ -1,0 +1,269 @@
+package dockerproxy
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+)
+
+// escapes says what about a container makes whoever gets into it root of the
+// host; empty: nothing that is known. joined are the containers whose
+// namespaces it shares.
+func (t *target) escapes(joined ...*target) []string {
+	h := &t.HostConfig
+	var why []string
+	add := func(is bool, what string) {
+		if is {
+			why = append(why, what)
+		}
+	}
+	add(h.Privileged, "it is privileged")
+	add(h.PidMode.IsHost(), "it shares the host's process namespace")
+	add(h.NetworkMode.IsHost(), "it shares the host's network")
+	add(h.IpcMode.IsHost(), "it shares the host's IPC namespace")
+	add(h.UTSMode.IsHost(), "it shares the host's UTS namespace")
+	add(h.UsernsMode.IsHost(), "it is outside the user namespace of the others")
+	add(len(h.Devices) > 0 || len(h.DeviceCgroupRules) > 0, "it has devices of the host")
+	add(h.MaskedPaths != nil && len(h.MaskedPaths) == 0, "/proc is not masked in it")
+	why = append(why, capabilities(h.CapAdd)...)
+	why = append(why, confinement(h.SecurityOpt)...)
+	for _, m := range h.Mounts {
+		add(m.VolumeOptions != nil && m.VolumeOptions.DriverConfig != nil && len(m.VolumeOptions.DriverConfig.Options) > 0,
+			"a volume of it has options of the driver")
+	}
+	for _, source := range t.sources() {
+		add(sensitive(source), source+" of the host is mounted in it")
+	}
+	for _, j := range joined {
+		add(len(j.escapes()) > 0, "it shares a namespace with one that is an escape")
+	}
+	slices.Sort(why)
+	return slices.Compact(why)
+}
+
+// sources are the host's paths that are mounted: as it was asked for, and as it is.
+func (t *target) sources() []string {
+	var out []string
+	for _, b := range t.HostConfig.Binds {
+		if source, _, ok := strings.Cut(b, ":"); ok && strings.HasPrefix(source, "/") {
+			out = append(out, path.Clean(source))
+		}
+	}
+	for _, m := range t.Mounts {
+		if m.Type == "bind" {
+			out = append(out, path.Clean(m.Source))
+		}
+	}
+	return out
+}
+
+// Paths of the host that lead to root: to have one, one below it, or one above
+// it. What is mounted may be read-only: sockets do not care.
+var sensitivePaths = []string{
+	"/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/usr",
+	"/var/run", "/var/lib/docker", "/var/lib/containerd", "/var/lib/ecs", "/var/lib/cloud", "/var/lib/kubelet", "/var/spool/cron",
+}
+
+// harmlessPaths stand below sensitive ones.
+var harmlessPaths = []string{
+	"/etc/localtime", "/etc/timezone", "/etc/ssl", "/etc/pki", "/usr/share", "/etc/ecs-exec",
+	"/dev/shm", "/dev/log", "/var/lib/docker/volumes", "/var/lib/ecs/deps/execute-command",
+}
+
+func sensitive(source string) bool {
+	for _, ok := range harmlessPaths {
+		if within(source, ok) {
+			return false
+		}
+	}
+	for _, s := range sensitivePaths {
+		if within(source, s) || within(s, source) {
+			return true
+		}
+	}
+	return strings.HasSuffix(source, ".sock")
+}
+
+// within reports whether p is dir or below it.
+func within(p, dir string) bool {
+	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
+}
+
+// rootCapabilities are those with which root in a container is root outside.
+var rootCapabilities = []string{
+	"ALL", "BPF", "DAC_READ_SEARCH", "MAC_ADMIN", "MAC_OVERRIDE", "PERFMON", "SYS_ADMIN", "SYS_BOOT",
+	"SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO", "SYSLOG",
+}
+
+func capabilities(added []string) []string {
+	var why []string
+	for _, c := range added {
+		name := strings.TrimPrefix(strings.ToUpper(c), "CAP_")
+		if slices.Contains(rootCapabilities, name) {
+			why = append(why, "it has the capability "+name)
+		}
+	}
+	return why
+}
+
+func confinement(opts []string) []string {
+	var why []string
+	for _, o := range opts {
+		switch strings.ReplaceAll(o, ":", "=") {
+		case "seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined", "label=disable", "disable":
+			why = append(why, "its confinement is off ("+o+")")
+		}
+	}
+	return why
+}
+
+// joins are the containers whose namespaces a container uses.
+func joins(h *container.HostConfig) []string {
+	var ids []string
+	for _, mode := range []string{string(h.NetworkMode), string(h.PidMode), string(h.IpcMode), string(h.UTSMode)} {
+		if id, ok := strings.CutPrefix(mode, "container:"); ok {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// guard refuses a container that is an escape, unless its type is listed.
+func (x *exchange) guard(t *target, listed []string) error {
+	if slices.Contains(listed, t.kind()) {
+		return nil
+	}
+	joined, err := x.joined(t)
+	if err != nil {
+		return err
+	}
+	volumes, err := x.volumeEscapes(t)
+	if err != nil {
+		return err
+	}
+	if why := append(t.escapes(joined...), volumes...); len(why) > 0 {
+		return forbidden("an administrator can list its container type under escapes, knowing what that means",
+			"container %s leads out of it: %s", t.shortName(), strings.Join(why, "; "))
+	}
+	return nil
+}
+
+// maxJoined bounds a chain of containers that share namespaces.
+const maxJoined = 16
+
+// joined are the containers whose namespaces a container shares, and those whose
+// namespaces they share in turn: the last of a chain may be the host's.
+func (x *exchange) joined(t *target) ([]*target, error) {
+	var found []*target
+	seen := map[string]bool{}
+	for next := joins(&t.HostConfig); len(next) > 0; next = next[1:] {
+		id := strings.TrimPrefix(next[0], "/")
+		if seen[id] {
+			continue
+		}
+		if len(seen) == maxJoined || !isRef(id) {
+			return nil, forbidden("", "with whom container %s shares its namespaces is not understood", t.shortName())
+		}
+		seen[id] = true
+		j, err := x.lookup(id, nil)
+		if isNotFound(err) {
+			continue // a namespace of a container that is gone cannot be entered
+		}
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, j)
+		next = append(next, joins(&j.HostConfig)...)
+	}
+	return found, nil
+}
+
+// volumeEscapes says which of a container's volumes is a part of the host: a
+// volume that was made with options for its driver can be any folder of it.
+func (x *exchange) volumeEscapes(t *target) ([]string, error) {
+	var why []string
+	for _, m := range t.Mounts {
+		if m.Type != mount.TypeVolume {
+			continue
+		}
+		v, err := x.volume(m.Name)
+		if isNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if is := v.escape(); is != "" {
+			why = append(why, is)
+		}
+	}
+	return why, nil
+}
+
+// volume is what the gate has to know of one. The fields are the Engine's.
+type volume struct {
+	Name    string
+	Driver  string
+	Options map[string]string
+}
+
+// volume finds a volume by its name.
+func (x *exchange) volume(name string) (*volume, error) {
+	if !isRef(name) {
+		return nil, forbidden("", "%q is no volume's name", printable(name))
+	}
+	body, _, err := x.fetch(&ask{method: http.MethodGet, path: "/volumes/" + name})
+	if err != nil {
+		return nil, engineRefusal(err)
+	}
+	v := new(volume)
+	if json.Unmarshal(body, v) != nil {
+		return nil, unavailable("the Docker Engine's answer about volume %s is not understood", name)
+	}
+	return v, nil
+}
+
+// remoteTypes are file systems that the local driver mounts and that are not of
+// the host's disks.
+var remoteTypes = []string{"nfs", "nfs4", "cifs", "tmpfs"}
+
+// escape says how a volume of the local driver leads out; empty: it does not.
+// Other drivers are storage of their own.
+func (v *volume) escape() string {
+	kind, device := v.Options["type"], v.Options["device"]
+	switch {
+	case v.Driver != "local" || kind == "" && device == "" && v.Options["o"] == "":
+		return ""
+	case v.bound():
+		if device = path.Clean(device); sensitive(device) {
+			return device + " of the host is mounted in it, as volume " + v.Name
+		}
+		return ""
+	case slices.Contains(remoteTypes, kind):
+		return ""
+	}
+	return "volume " + v.Name + " of it mounts a file system of type " + printable(kind)
+}
+
+// bound reports whether a volume is a folder of the host.
+func (v *volume) bound() bool {
+	for o := range strings.SplitSeq(v.Options["o"], ",") {
+		if o = strings.TrimSpace(o); o == "bind" || o == "rbind" {
+			return true
+		}
+	}
+	return slices.Contains([]string{"", "none", "bind"}, v.Options["type"])
+}
+
+// isNotFound reports whether there is no such thing.
+func isNotFound(err error) bool {
+	var r *Refusal
+	return errors.As(err, &r) && r.Status == http.StatusNotFound
+}

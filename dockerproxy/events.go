@@ -1,0 +1,134 @@
+package dockerproxy
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/docker/docker/api/types/events"
+
+	"jumpsuite/internal/audit"
+	"jumpsuite/policy"
+)
+
+// payloadReader reads an answer's body without its framing.
+type payloadReader struct {
+	src  *source
+	in   framing
+	d    dechunker
+	left int64
+	rest []byte
+	done bool
+}
+
+func newPayload(ans *answer) *payloadReader {
+	return &payloadReader{src: newSource(ans.up.conn, ans.up.br), in: ans.framing, left: ans.length}
+}
+
+func (p *payloadReader) Read(b []byte) (int, error) {
+	for len(p.rest) == 0 {
+		if p.done {
+			p.src.release()
+			return 0, io.EOF
+		}
+		p.src.release()
+		raw, err := p.src.next()
+		if err != nil {
+			p.src.release()
+			return 0, err
+		}
+		if p.rest, p.done, err = unframe(raw, p.in, &p.d, &p.left); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(b, p.rest)
+	p.rest = p.rest[n:]
+	return n, nil
+}
+
+// eventActions are what docker stats wants to know. An exec's events have its
+// command line, and are not among them.
+var eventActions = []string{"create", "start", "die", "destroy", "rename", "pause", "unpause", "stop", "restart"}
+
+// eventAttributes are shown; the others are labels.
+var eventAttributes = []string{"name", "image", "exitCode", "oldName", "signal"}
+
+// serveEvents tells what containers do, of those that the caller may see the
+// stats of.
+func serveEvents(x *exchange) error {
+	q := x.question(policy.DockerStats, policy.Resource{})
+	possible := func(p *policy.Policy) bool { return p.Possible(q).Allowed() }
+	if _, err := x.permitted(q, x.gate.policy.Load().Possible(q), audit.Event{}, audit.Open); err != nil {
+		return err
+	}
+	query := url.Values{"filters": {formatFilters(map[string][]string{"type": {"container"}, "event": eventActions})}}
+	for _, key := range []string{"since", "until"} {
+		if v := x.query.Get(key); v != "" {
+			query.Set(key, v)
+		}
+	}
+	return x.streamAs(&ask{method: http.MethodGet, path: "/events", query: query}, possible, x.copyEvents)
+}
+
+func (x *exchange) copyEvents(src *source, in framing) (sent int64, err error) {
+	dec := json.NewDecoder(&payloadReader{src: src, in: in, left: in.length})
+	for {
+		var m events.Message
+		if err := dec.Decode(&m); err == io.EOF {
+			_, err = io.WriteString(x.conn.conn, "0\r\n\r\n")
+			return sent, err
+		} else if err != nil {
+			return sent, err
+		}
+		if !x.shown(&m) {
+			continue
+		}
+		n, err := writeChunk(x.conn.conn, cleaned(m))
+		sent += n
+		if err != nil {
+			return sent, err
+		}
+	}
+}
+
+func (x *exchange) shown(m *events.Message) bool {
+	if m.Type != events.ContainerEventType {
+		return false
+	}
+	kind := m.Actor.Attributes[ecsFamilyLabel]
+	if kind == "" {
+		kind = policy.None
+	}
+	return x.decide(x.question(policy.DockerStats, policy.Resource{ContainerType: kind, Image: m.Actor.Attributes["image"]})).Allowed()
+}
+
+// cleaned is an event without the container's labels.
+func cleaned(m events.Message) events.Message {
+	all := m.Actor.Attributes
+	m.Actor.Attributes = map[string]string{}
+	for _, key := range eventAttributes {
+		if v, ok := all[key]; ok {
+			m.Actor.Attributes[key] = v
+		}
+	}
+	return m
+}
+
+func writeChunk(w io.Writer, v any) (int64, error) {
+	body, err := encode(v)
+	if err != nil {
+		return 0, err
+	}
+	b := strconv.AppendInt(nil, int64(len(body)), 16)
+	b = append(append(append(b, "\r\n"...), body...), "\r\n"...)
+	_, err = w.Write(b)
+	return int64(len(body)), err
+}
+
+// atoi is for numbers that a param has checked.
+func atoi(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}

@@ -1,0 +1,391 @@
+package dockerproxy
+
+import (
+	"encoding/json"
+	"net/http"
+	"path"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"jumpsuite/internal/audit"
+	"jumpsuite/policy"
+)
+
+// Bounds of what is remembered of execs.
+const (
+	maxExecs     = 4096
+	maxExecsEach = 1024             // of one caller, not yet over
+	execKept     = time.Hour        // after its end, for exec inspect
+	execUnused   = 10 * time.Minute // created and never started
+	maxExecArgs  = 64
+	maxVariables = 256
+)
+
+// execution is an exec that was created here: an exec's id says nothing about
+// its container, and nothing about who may use it, so this does.
+type execution struct {
+	id        string
+	container string // full id
+	owner     owner
+	tty       bool
+	argv      []string
+	question  policy.Request // asked again at the start
+	about     audit.Event
+	stdin     bool
+	created   time.Time
+	size      [2]uint // height and width at the start
+
+	started   atomic.Bool
+	over      atomic.Bool // nothing of it is streamed here any more
+	recording atomic.Pointer[Recording]
+}
+
+func serveExecCreate(x *exchange) error {
+	var o container.ExecOptions
+	if err := unmarshal(x.body, &o); err != nil {
+		return err
+	}
+	if err := judge(&o, execVerdicts); err != nil {
+		return err
+	}
+	clampConsole(o.ConsoleSize)
+	t, err := x.find()
+	if err != nil {
+		return err
+	}
+	q := x.question(policy.DockerExec, t.resource())
+	q.Exec = execAsked(&o)
+	about := t.about()
+	about.Argv = o.Cmd
+	d := x.decide(q)
+	if d.Allowed() {
+		if err := x.execPossible(t, q, d); err != nil {
+			return x.refuse(q, about, err)
+		}
+	}
+	if _, err := x.permitted(q, d, about, audit.Decision); err != nil {
+		return x.hide(err)
+	}
+	return x.createExec(t, &o, q, about)
+}
+
+// refuse records a refusal of the gate's own to what the policy would allow.
+func (x *exchange) refuse(q policy.Request, about audit.Event, err error) error {
+	r, ok := err.(*Refusal)
+	if !ok {
+		return err
+	}
+	about.Kind, about.Action, about.Verdict, about.Rule, about.Reason = audit.Decision, q.Action.String(), audit.Deny, "gate", r.Text
+	if err := x.record(about); err != nil {
+		return err
+	}
+	r.Recorded = true
+	return r
+}
+
+// execPossible refuses what no policy can allow, or what cannot be done as the
+// policy wants it.
+func (x *exchange) execPossible(t *target, q policy.Request, d policy.Decision) error {
+	if err := x.guard(t, d.Obligations.Limits.Exec.Escapes); err != nil {
+		return err
+	}
+	if d.Obligations.Record == policy.RecordNothing {
+		return nil
+	}
+	return x.recordable(q.Exec != nil && q.Exec.Detach)
+}
+
+func (x *exchange) recordable(detached bool) error {
+	switch {
+	case detached:
+		return forbidden("leave out --detach", "sessions are recorded here, and one that is detached cannot be")
+	case x.gate.Recorder == nil:
+		return &Refusal{Status: http.StatusServiceUnavailable, Text: "sessions are recorded here, and there is no recorder"}
+	}
+	return nil
+}
+
+// execAsked is the part of an exec that the policy speaks of. Whether it is to
+// be detached is only known at the start, and asked then.
+func execAsked(o *container.ExecOptions) *policy.Exec {
+	e := &policy.Exec{Argv: o.Cmd, User: o.User, WorkDir: o.WorkingDir, Privileged: o.Privileged}
+	e.Detach = !o.AttachStdin && !o.AttachStdout && !o.AttachStderr
+	for _, v := range o.Env {
+		name, _, _ := strings.Cut(v, "=")
+		e.Env = append(e.Env, name)
+	}
+	return e
+}
+
+func (x *exchange) createExec(t *target, o *container.ExecOptions, q policy.Request, about audit.Event) error {
+	body, _, err := x.fetch(&ask{method: http.MethodPost, path: "/containers/" + t.ID + "/exec", body: o})
+	if err != nil {
+		return engineRefusal(err)
+	}
+	var made struct {
+		ID string `json:"Id"`
+	}
+	if err := json.Unmarshal(body, &made); err != nil || !isID(made.ID) {
+		return unavailable("the Docker Engine's answer to exec is not understood")
+	}
+	e := &execution{
+		id: made.ID, container: t.ID, owner: x.conn.caller.owner(), tty: o.Tty, argv: o.Cmd,
+		question: q, about: about, stdin: o.AttachStdin, created: time.Now(),
+	}
+	if o.ConsoleSize != nil {
+		e.size = *o.ConsoleSize
+	}
+	if !x.gate.remember(e) {
+		return &Refusal{Status: http.StatusTooManyRequests, Text: "too many execs at a time"}
+	}
+	return x.replyJSON(http.StatusCreated, made)
+}
+
+func (g *Gate) remember(e *execution) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.execs == nil {
+		g.execs = map[string]*execution{}
+	}
+	if len(g.execs) >= maxExecs {
+		g.forget((*execution).stale)
+	}
+	if len(g.execs) >= maxExecs {
+		g.forget(func(old *execution) bool { return old.over.Load() })
+	}
+	if len(g.execs) >= maxExecs || g.execsOf(e.owner) >= maxExecsEach {
+		return false
+	}
+	g.execs[e.id] = e
+	return true
+}
+
+func (g *Gate) forget(which func(*execution) bool) {
+	for id, e := range g.execs {
+		if which(e) {
+			delete(g.execs, id)
+		}
+	}
+}
+
+// execsOf is how many execs of a caller's are waiting to be started, or run: one
+// caller must not be able to keep all others from theirs.
+func (g *Gate) execsOf(o owner) (n int) {
+	for _, e := range g.execs {
+		if e.owner == o && !e.over.Load() && !e.stale() {
+			n++
+		}
+	}
+	return n
+}
+
+func (e *execution) stale() bool {
+	age := time.Since(e.created)
+	return age > execKept || !e.started.Load() && age > execUnused
+}
+
+// execution finds an exec of this caller's. Another's is no other's business.
+func (x *exchange) execution() (*execution, error) {
+	x.gate.mu.Lock()
+	e := x.gate.execs[x.ref]
+	x.gate.mu.Unlock()
+	if e == nil || e.owner != x.conn.caller.owner() {
+		return nil, &Refusal{Status: http.StatusNotFound, Text: "No such exec instance: " + printable(x.ref), Engine: true}
+	}
+	return e, nil
+}
+
+func serveExecStart(x *exchange) error {
+	var o container.ExecStartOptions
+	if err := unmarshal(x.body, &o); err != nil {
+		return err
+	}
+	if err := judge(&o, execStartVerdicts); err != nil {
+		return err
+	}
+	clampConsole(o.ConsoleSize)
+	e, err := x.execution()
+	if err != nil {
+		return err
+	}
+	if err := x.startable(e, &o); err != nil {
+		return err
+	}
+	q, d, err := x.execAgain(e, &o)
+	if err != nil {
+		return err
+	}
+	if !e.started.CompareAndSwap(false, true) {
+		return &Refusal{Status: http.StatusConflict, Text: "exec " + e.id[:12] + " was started already"}
+	}
+	if o.Detach {
+		return x.startDetached(e, &o)
+	}
+	return x.startAttached(e, &o, q, d)
+}
+
+func (x *exchange) startable(e *execution, o *container.ExecStartOptions) error {
+	switch {
+	case e.started.Load():
+		return &Refusal{Status: http.StatusConflict, Text: "exec " + e.id[:12] + " was started already"}
+	case !e.started.Load() && e.stale():
+		return &Refusal{Status: http.StatusConflict, Text: "exec " + e.id[:12] + " was created too long ago", Hint: "call docker exec again"}
+	case o.Tty != e.tty:
+		return badRequest("the exec was created with Tty %v", e.tty)
+	case o.Detach == x.req.upgrade:
+		return badRequest("an exec is either detached or upgraded to a stream")
+	}
+	return nil
+}
+
+// execAgain decides anew: the policy may have changed since the exec was
+// created, and so may the container.
+func (x *exchange) execAgain(e *execution, o *container.ExecStartOptions) (policy.Request, policy.Decision, error) {
+	q := e.question
+	t, err := x.lookup(e.container, nil)
+	if err != nil {
+		return q, policy.Decision{}, err
+	}
+	asked := *q.Exec
+	asked.Detach = o.Detach
+	q.Exec = &asked
+	q.Principal, q.Resource = x.conn.caller.Principal, x.question(policy.DockerExec, t.resource()).Resource
+	d := x.decide(q)
+	if d.Allowed() {
+		if err := x.execPossible(t, q, d); err != nil {
+			return q, d, x.refuse(q, e.about, err)
+		}
+	}
+	kind := audit.Open
+	if o.Detach {
+		kind = audit.Decision
+	}
+	d, err = x.permitted(q, d, e.about, kind)
+	return q, d, err
+}
+
+func (x *exchange) startDetached(e *execution, o *container.ExecStartOptions) error {
+	defer e.over.Store(true)
+	_, ans, err := x.fetch(&ask{method: http.MethodPost, path: "/exec/" + e.id + "/start", body: o})
+	if err != nil {
+		return engineRefusal(err)
+	}
+	return x.reply(ans.status, "", nil)
+}
+
+func (x *exchange) startAttached(e *execution, o *container.ExecStartOptions, q policy.Request, d policy.Decision) error {
+	defer e.over.Store(true)
+	if o.ConsoleSize != nil {
+		e.size = *o.ConsoleSize
+	}
+	rec, t, err := x.startRecording(d, e.session())
+	if err != nil {
+		return err
+	}
+	if rec != nil {
+		e.recording.Store(&rec)
+	}
+	over := x.running(e)
+	defer over()
+	err = x.hijack(&ask{method: http.MethodPost, path: "/exec/" + e.id + "/start", body: o}, still(q), t)
+	e.recording.Store(nil)
+	result := x.afterExec(e, err)
+	if rec != nil {
+		sum, closeErr := rec.Close()
+		result.Recording = sum
+		if err == nil && closeErr != nil {
+			err = &tapError{closeErr}
+		}
+	}
+	x.closeWith(result, err)
+	return err
+}
+
+func (e *execution) session() Session {
+	return Session{
+		Action: policy.DockerExec.String(), Container: e.container, Argv: e.argv,
+		Terminal: e.tty, Rows: int(e.size[0]), Columns: int(e.size[1]),
+	}
+}
+
+// execState is what the Engine says of an exec.
+type execState struct {
+	ID          string
+	ContainerID string
+	Running     bool
+	ExitCode    *int
+	Pid         int
+}
+
+func (x *exchange) execState(id string) (execState, error) {
+	var s execState
+	body, _, err := x.fetch(&ask{method: http.MethodGet, path: "/exec/" + id + "/json"})
+	if err == nil {
+		err = json.Unmarshal(body, &s)
+	}
+	return s, err
+}
+
+func serveExecResize(x *exchange) error {
+	e, err := x.execution()
+	if err != nil {
+		return err
+	}
+	if x.query.Get("h") == "" || x.query.Get("w") == "" {
+		return badRequest("a size has a height and a width")
+	}
+	if r := e.recording.Load(); r != nil {
+		if err := (*r).Resize(atoi(x.query.Get("w")), atoi(x.query.Get("h"))); err != nil {
+			return unavailable("the session cannot be recorded: %v", err)
+		}
+	}
+	return x.passEmpty(&ask{method: http.MethodPost, path: "/exec/" + e.id + "/resize", query: x.query})
+}
+
+// passEmpty asks for something whose answer has no body to speak of.
+func (x *exchange) passEmpty(a *ask) error {
+	_, ans, err := x.fetch(a)
+	if err != nil {
+		return engineRefusal(err)
+	}
+	if ans.status == http.StatusNoContent {
+		return x.empty()
+	}
+	return x.reply(ans.status, "", nil)
+}
+
+func serveExecInspect(x *exchange) error {
+	e, err := x.execution()
+	if err != nil {
+		return err
+	}
+	body, _, err := x.fetch(&ask{method: http.MethodGet, path: "/exec/" + e.id + "/json"})
+	if err != nil {
+		return engineRefusal(err)
+	}
+	var s execState
+	if err := json.Unmarshal(body, &s); err != nil || s.ContainerID != e.container {
+		return unavailable("the Docker Engine's answer about the exec is not understood")
+	}
+	return x.replyJSON(http.StatusOK, s)
+}
+
+// workDir checks a working directory: below /proc it could be one that leaked
+// into the container from outside (CVE-2024-21626).
+func workDir(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	if !strings.HasPrefix(dir, "/") || path.Clean(dir) != strings.TrimSuffix(dir, "/") && dir != "/" {
+		return badRequest("the working directory %q is not in its plain form", clip(dir))
+	}
+	for _, no := range []string{"/proc", "/sys", "/dev/fd"} {
+		if within(path.Clean(dir), no) {
+			return forbidden("", "the working directory %s is not available", no)
+		}
+	}
+	return nil
+}

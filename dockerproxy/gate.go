@@ -1,0 +1,269 @@
+package dockerproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"jumpsuite/internal/audit"
+	"jumpsuite/policy"
+)
+
+// Caller is who is at the other end of a connection.
+type Caller struct {
+	policy.Principal
+	UID int
+	Key string // id of the jump server's key; empty: the caller is on this host
+}
+
+// owner is the caller as leases and exec ids know him. Names can be given to
+// somebody else one day, so the number counts as well.
+func (c *Caller) owner() owner { return owner{UID: c.UID, User: c.User, Key: c.Key} }
+
+// owner is whose something is.
+type owner struct {
+	UID  int    `json:"uid"`
+	User string `json:"user"`
+	Key  string `json:"key,omitempty"`
+}
+
+// Recording is a session that is being recorded; *audit.Recording is one. When
+// it fails, the session ends.
+type Recording interface {
+	io.Writer             // output
+	Input(b []byte) error // what was typed: called only where the policy asks for it
+	Resize(columns, rows int) error
+	Failed() <-chan struct{}        // closed when it has failed
+	Close() (sum string, err error) // sum is the SHA-256 of what was recorded, in hex
+}
+
+// Session is what a recorder is told when a session begins.
+type Session struct {
+	ID            string // of the event
+	Caller        Caller
+	Environment   string
+	Action        string
+	Container     string // full id
+	Argv          []string
+	Terminal      bool
+	Columns, Rows int  // zero: not known
+	Input         bool // what is typed is to be recorded, too
+}
+
+// Gate serves the Engine API to callers, as the policy allows.
+//
+// Engine, Record and Policy have to be set; without a policy, or where Record
+// fails, nothing is allowed.
+type Gate struct {
+	// Engine connects to the Docker Engine.
+	Engine func(ctx context.Context) (net.Conn, error)
+	// Environment is the one that this host belongs to. Empty: production.
+	Environment string
+	// Hosts are the names of this host, as the policy and a caller's -H may know
+	// it; the first is the one that rules are asked about. Empty: policy.None.
+	Hosts []string
+	// Record writes an event to the audit log before it is acted on.
+	Record func(*audit.Event) error
+	// Recorder begins the recording of a session. Nil: what has to be recorded
+	// is refused.
+	Recorder func(Session) (Recording, error)
+	// Leases is where it is kept what was made and started here. Nil: nothing
+	// may be made or started.
+	Leases *Leases
+	// Credentials are for a registry, as X-Registry-Auth wants them; empty: it
+	// needs none. On an error the pull goes on without, and what it says is told
+	// when the registry refuses. Nil: none.
+	Credentials func(ctx context.Context, image string) (string, error)
+	// Notify tells a caller something that no answer has room for. Nil: it goes
+	// to the log only.
+	Notify func(c Caller, text string)
+	// Log is for what is no audit event. Nil: nowhere.
+	Log *slog.Logger
+	// Watch is how long a container that ECS made is watched after a start, since
+	// the ECS agent stops it once more when it sees it come back. Zero: 6 s;
+	// negative: not at all.
+	Watch time.Duration
+	// Processes says that the Engine's processes can be seen and signalled from
+	// here: same PID namespace, and root.
+	Processes bool
+	// Begun is told of each attached exec before it begins, and calls over when it
+	// has ended and nothing is left of it. Nil: nobody is told. See EndExec.
+	Begun func(Running) (over func())
+	// Connections bounds what one caller may have open. Zero: 300.
+	Connections int
+
+	policy   atomic.Pointer[policy.Policy]
+	pinned   atomic.Pointer[string]
+	mu       sync.Mutex
+	open     map[*stream]struct{}
+	execs    map[string]*execution
+	callers  map[owner]int
+	sessions map[sessionKey]*session
+	hangups  *hangups
+}
+
+const (
+	defaultWatch       = 6 * time.Second
+	defaultConnections = 300
+)
+
+// SetPolicy puts a policy into force. Requests that begin from now on are
+// decided by it; streams that it does not allow are closed.
+func (g *Gate) SetPolicy(p *policy.Policy) {
+	g.policy.Store(p)
+	g.mu.Lock()
+	var ended []*stream
+	for s := range g.open {
+		if !s.allowed(p) {
+			ended = append(ended, s)
+		}
+	}
+	g.mu.Unlock()
+	for _, s := range ended {
+		s.cancel(errPolicyChanged)
+	}
+}
+
+var errPolicyChanged = errors.New("the policy was changed and does not allow it any more")
+
+// errShutdown is why streams end when the gate does.
+var errShutdown = errors.New("the gate is shutting down")
+
+// Serve serves the connections of l until ctx ends. identify finds out who is
+// at the other end of one; whom it refuses is not served. When Serve returns,
+// all its connections are closed.
+func (g *Gate) Serve(ctx context.Context, l net.Listener, identify func(context.Context, net.Conn) (Caller, error)) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errShutdown)
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	for {
+		conn, err := accept(ctx, l)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accept connections: %w", err)
+		}
+		wg.Go(func() { g.welcome(ctx, conn, identify) })
+	}
+}
+
+// accept waits out shortages, of file descriptors above all.
+func accept(ctx context.Context, l net.Listener) (net.Conn, error) {
+	for {
+		conn, err := l.Accept()
+		var n net.Error
+		if err == nil || !errors.As(err, &n) || !n.Timeout() && !isShortage(err) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (g *Gate) welcome(ctx context.Context, conn net.Conn, identify func(context.Context, net.Conn) (Caller, error)) {
+	caller, err := identify(ctx, conn)
+	if err != nil {
+		g.log().Warn("caller not identified", "err", err)
+		r := forbidden("", "it is not known who you are: %v", err)
+		writeRefusal(conn, r, true)
+		conn.Close()
+		return
+	}
+	g.ServeConn(ctx, conn, caller)
+}
+
+// ServeConn serves one connection of a caller until it ends or ctx does, and
+// closes it.
+func (g *Gate) ServeConn(ctx context.Context, conn net.Conn, caller Caller) {
+	defer conn.Close()
+	if !g.enter(caller.owner()) {
+		writeRefusal(conn, &Refusal{Status: 429, Text: "too many connections at a time", Hint: "end some of what is running"}, true)
+		return
+	}
+	defer g.leave(caller.owner())
+	c := newConnection(g, conn, caller)
+	defer c.close()
+	c.serve(ctx)
+}
+
+func (g *Gate) enter(o owner) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.callers == nil {
+		g.callers = map[owner]int{}
+	}
+	most := g.Connections
+	if most == 0 {
+		most = defaultConnections
+	}
+	if g.callers[o] >= most {
+		return false
+	}
+	g.callers[o]++
+	return true
+}
+
+func (g *Gate) leave(o owner) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.callers[o]--; g.callers[o] == 0 {
+		delete(g.callers, o)
+	}
+}
+
+func (g *Gate) log() *slog.Logger {
+	if g.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return g.Log
+}
+
+// host is the name that rules about hosts are asked about.
+func (g *Gate) host() string {
+	if len(g.Hosts) == 0 {
+		return policy.None
+	}
+	return g.Hosts[0]
+}
+
+// tell says something to a caller beside the answer.
+func (g *Gate) tell(c Caller, text string) {
+	g.log().Info(text, "user", c.User)
+	if g.Notify != nil {
+		g.Notify(c, text)
+	}
+}
+
+// stream is an exchange that stays open: it has to remain allowed.
+type stream struct {
+	allowed func(*policy.Policy) bool
+	cancel  context.CancelCauseFunc
+}
+
+func (g *Gate) track(s *stream) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open == nil {
+		g.open = map[*stream]struct{}{}
+	}
+	g.open[s] = struct{}{}
+}
+
+func (g *Gate) untrack(s *stream) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.open, s)
+}

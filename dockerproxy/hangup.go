@@ -1,0 +1,154 @@
+package dockerproxy
+
+import (
+	"net"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// hangups notices peers that are gone for good, on sockets of which the read
+// side has ended already: one more epoll, in one goroutine for all of them.
+type hangups struct {
+	fd   int
+	mu   sync.Mutex
+	next int32
+	gone map[int32]func() // by a number of ours: descriptors are used again
+}
+
+func newHangups() (*hangups, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	h := &hangups{fd: fd, gone: map[int32]func(){}}
+	go h.run(os.NewFile(uintptr(fd), "epoll"))
+	return h, nil
+}
+
+// watchHangup calls gone once when the peer of conn has closed its socket
+// altogether, until stop. Where conn is no socket it does nothing.
+func (g *Gate) watchHangup(conn net.Conn, gone func()) (stop func()) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return func() {}
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return func() {}
+	}
+	h := g.hangupWatch()
+	if h == nil {
+		return func() {}
+	}
+	var number int32
+	raw.Control(func(fd uintptr) { number = h.add(int(fd), gone) })
+	return func() { h.take(number) }
+}
+
+func (g *Gate) hangupWatch() *hangups {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.hangups == nil {
+		h, err := newHangups()
+		if err != nil {
+			g.log().Warn("clients that vanish are not noticed", "err", err)
+			return nil
+		}
+		g.hangups = h
+	}
+	return g.hangups
+}
+
+// add watches fd. A socket that is closed leaves the epoll by itself.
+func (h *hangups) add(fd int, gone func()) int32 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.next++
+	h.gone[h.next] = gone
+	// Hanging up is always reported, and it is all that is asked for.
+	unix.EpollCtl(h.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT, Fd: h.next})
+	return h.next
+}
+
+func (h *hangups) run(f *os.File) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Read(func(uintptr) bool {
+		h.collect()
+		return false // wait for more, for ever
+	})
+}
+
+func (h *hangups) collect() {
+	var events [64]unix.EpollEvent
+	for {
+		n, err := unix.EpollWait(h.fd, events[:], 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return
+		}
+		for _, e := range events[:n] {
+			if gone := h.take(e.Fd); gone != nil {
+				go gone()
+			}
+		}
+	}
+}
+
+func (h *hangups) take(number int32) func() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	gone := h.gone[number]
+	delete(h.gone, number)
+	return gone
+}
+
+// hungUp reports whether the peer of a socket has closed it altogether.
+func hungUp(conn net.Conn) bool {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	up := false
+	raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd)}} // hanging up is always reported
+		n, err := unix.Poll(fds, 0)
+		up = err == nil && n > 0 && fds[0].Revents&unix.POLLHUP != 0
+	})
+	return up
+}
+
+// alive reports whether a kept connection to the Engine can still be used: it
+// is open, and nothing that nobody asked for has arrived on it.
+func alive(conn net.Conn) bool {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	ok = false
+	raw.Control(func(fd uintptr) {
+		var b [1]byte
+		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		ok = err == unix.EAGAIN
+	})
+	return ok
+}

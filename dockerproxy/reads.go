@@ -1,0 +1,249 @@
+package dockerproxy
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"jumpsuite/internal/audit"
+	"jumpsuite/policy"
+)
+
+// engineHeaders are what a ping tells a client about the Engine.
+var engineHeaders = []struct{ key, name string }{
+	{"ostype", "Ostype"},
+	{"docker-experimental", "Docker-Experimental"},
+	{"builder-version", "Builder-Version"},
+}
+
+// servePing is not recorded: clients ask before everything they do. The version
+// in it makes them speak the one that the gate speaks.
+func servePing(x *exchange) error {
+	ans, err := x.send(&ask{method: x.req.method, path: "/_ping"})
+	if err != nil {
+		return err
+	}
+	body, err := ans.all(maxAnswer)
+	if err != nil || !ans.lasts() {
+		x.conn.dropUpstream()
+	}
+	if err != nil {
+		return engineGone(err)
+	}
+	version := x.gate.pinned.Load()
+	if version == nil { // another connection has just found the Engine gone
+		return unavailable("the Docker Engine cannot be reached")
+	}
+	x.answered = true
+	b := appendHead(x.conn.out[:0], ans.status, "text/plain; charset=utf-8", int64(len(body)), x.last)
+	b = append(append(append(b, "Api-Version: "...), *version...), "\r\n"...)
+	for _, h := range engineHeaders {
+		if v := ans.value(h.key); v != "" {
+			b = append(append(append(append(b, h.name...), ": "...), v...), "\r\n"...)
+		}
+	}
+	b = append(append(b, "Swarm: inactive\r\nCache-Control: no-cache, no-store, must-revalidate\r\n\r\n"...), body...)
+	x.conn.out = b[:0]
+	_, err = x.conn.conn.Write(b)
+	return err
+}
+
+// pass asks the Engine and answers with what it says, unchanged.
+func (x *exchange) pass(a *ask) error {
+	body, ans, err := x.fetch(a)
+	if err != nil {
+		return engineRefusal(err)
+	}
+	return x.reply(ans.status, "application/json", body)
+}
+
+func serveVersion(x *exchange) error {
+	if _, err := x.permit(x.question(policy.DockerVersion, policy.Resource{}), audit.Event{}); err != nil {
+		return err
+	}
+	return x.pass(&ask{method: http.MethodGet, path: "/version"})
+}
+
+// engineInfo is what is left of the Engine's info: docker inspect wants to know
+// whether there is a swarm, and people which Engine it is. The rest (proxies,
+// registries, labels, plugins) is the host's.
+type engineInfo struct {
+	ID                string
+	Name              string
+	ServerVersion     string
+	OperatingSystem   string
+	OSType            string
+	Architecture      string
+	KernelVersion     string
+	CgroupVersion     string `json:",omitempty"`
+	NCPU              int
+	MemTotal          int64
+	Containers        int
+	ContainersRunning int
+	ContainersPaused  int
+	ContainersStopped int
+	Images            int
+	Swarm             struct{ LocalNodeState string }
+}
+
+func serveInfo(x *exchange) error {
+	action := policy.DockerVersion
+	if x.possible(policy.DockerInspect) {
+		action = policy.DockerInspect
+	}
+	if err := x.permitAnywhere(action); err != nil {
+		return err
+	}
+	body, _, err := x.fetch(&ask{method: http.MethodGet, path: "/info"})
+	if err != nil {
+		return engineRefusal(err)
+	}
+	var info engineInfo
+	if err := json.Unmarshal(body, &info); err != nil {
+		return unavailable("the Docker Engine's info is not understood")
+	}
+	info.ID, info.Swarm.LocalNodeState = "", "inactive"
+	return x.replyJSON(http.StatusOK, info)
+}
+
+// permitAnywhere decides what is about no one thing.
+func (x *exchange) permitAnywhere(a policy.Action) error {
+	q := x.question(a, policy.Resource{})
+	_, err := x.permitted(q, x.gate.policy.Load().Possible(q), audit.Event{}, audit.Decision)
+	return err
+}
+
+func serveImages(x *exchange) error {
+	if _, err := x.permit(x.question(policy.DockerImages, policy.Resource{}), audit.Event{}); err != nil {
+		return err
+	}
+	return x.pass(&ask{method: http.MethodGet, path: "/images/json", query: x.query})
+}
+
+func servePs(x *exchange) error {
+	if _, err := x.permit(x.question(policy.DockerPs, policy.Resource{}), audit.Event{}); err != nil {
+		return err
+	}
+	body, _, err := x.fetch(&ask{method: http.MethodGet, path: "/containers/json", query: x.query})
+	if err != nil {
+		return engineRefusal(err)
+	}
+	shown, err := x.redactor().list(body)
+	if err != nil {
+		return err
+	}
+	return x.reply(http.StatusOK, "application/json", shown)
+}
+
+// serveInspect shows a container. Callers who may read its logs or enter it,
+// but not inspect it, get the little that their clients need for that.
+func serveInspect(x *exchange) error {
+	t, err := x.lookup(x.ref, x.query)
+	if err != nil {
+		return err
+	}
+	q := x.question(policy.DockerInspect, t.resource())
+	d := x.decide(q)
+	if !d.Allowed() && x.maySee(t) {
+		return x.serveOutline(t)
+	}
+	if _, err := x.permitted(q, d, t.about(), audit.Decision); err != nil {
+		return x.hide(err)
+	}
+	shown, err := x.redactor().container(t.raw)
+	if err != nil {
+		return err
+	}
+	return x.reply(http.StatusOK, "application/json", shown)
+}
+
+func (x *exchange) maySee(t *target) bool {
+	if t.leasedTo(x.conn.caller.owner()) {
+		return true
+	}
+	for _, a := range []policy.Action{policy.DockerLogs, policy.DockerStats, policy.DockerStart} {
+		if x.decide(x.question(a, t.resource())).Allowed() {
+			return true
+		}
+	}
+	return x.possible(policy.DockerExec)
+}
+
+// outline is a container without its configuration.
+type outline struct {
+	ID     string `json:"Id"`
+	Name   string
+	Image  string
+	State  any
+	Config struct {
+		Image     string
+		Tty       bool
+		OpenStdin bool
+	}
+	HostConfig struct{ AutoRemove bool }
+}
+
+func (x *exchange) serveOutline(t *target) error {
+	e := t.about()
+	e.Action, e.Kind, e.Verdict, e.Rule = policy.DockerInspect.String(), audit.Decision, audit.Allow, "gate"
+	e.Detail = "outline, for logs, stats, exec or start"
+	if err := x.record(e); err != nil {
+		return err
+	}
+	o := outline{ID: t.ID, Name: t.Name, Image: t.Image, State: t.State}
+	o.Config.Image, o.Config.Tty, o.Config.OpenStdin = t.Config.Image, t.Config.Tty, t.Config.OpenStdin
+	o.HostConfig.AutoRemove = t.HostConfig.AutoRemove
+	return x.replyJSON(http.StatusOK, o)
+}
+
+func serveInspectImage(x *exchange) error {
+	found, err := x.findImage(x.ref)
+	if err != nil {
+		return err
+	}
+	q := x.question(policy.DockerInspect, policy.Resource{ContainerType: policy.None, Image: found.name})
+	if _, err := x.permit(q, audit.Event{Resource: audit.Resource{Image: found.name}}); err != nil {
+		return err
+	}
+	raw := found.raw
+	if len(x.query) > 0 {
+		raw, _, err = x.fetch(&ask{method: http.MethodGet, path: "/images/" + found.ID + "/json", query: x.query})
+		if err != nil {
+			return engineRefusal(err)
+		}
+	}
+	shown, err := x.redactor().image(raw)
+	if err != nil {
+		return err
+	}
+	return x.reply(http.StatusOK, "application/json", shown)
+}
+
+// serveNone answers for objects that nobody sees through the gate.
+func serveNone(kind string) func(*exchange) error {
+	return func(x *exchange) error {
+		r := noSuch(kind, x.ref)
+		r.Recorded = true // there is nothing to decide
+		return r
+	}
+}
+
+func serveLogs(x *exchange) error {
+	t, _, err := x.permitOn(policy.DockerLogs, audit.Open)
+	if err != nil {
+		return err
+	}
+	return x.stream(&ask{method: http.MethodGet, path: "/containers/" + t.ID + "/logs", query: x.query},
+		still(x.question(policy.DockerLogs, t.resource())), nil)
+}
+
+func serveStats(x *exchange) error {
+	t, _, err := x.permitOn(policy.DockerStats, audit.Open)
+	if err != nil {
+		return err
+	}
+	if x.query == nil || x.query.Get("stream") == "" {
+		x.query = setQuery(x.query, "stream", "1")
+	}
+	return x.stream(&ask{method: http.MethodGet, path: "/containers/" + t.ID + "/stats", query: x.query},
+		still(x.question(policy.DockerStats, t.resource())), nil)
+}

@@ -1,0 +1,281 @@
+package dockerproxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"jumpsuite/policy"
+)
+
+// errClientGone is a caller that went away while something was running.
+var errClientGone = errors.New("the client went away")
+
+// lingering is how long a caller may take to close a connection that is over.
+const lingering = time.Second
+
+// allowed reports whether a policy allows what a stream is for.
+type allowed func(*policy.Policy) bool
+
+// still is the question, to be asked again when the policy changes.
+func still(q policy.Request) allowed {
+	return func(p *policy.Policy) bool { return p.Decide(q).Allowed() }
+}
+
+// begin makes the exchange one that stays open: it ends when the gate does, when
+// the policy does not allow it any more, and on cancel. Whatever ends it closes
+// the connections, which ends the copying.
+func (x *exchange) begin(still allowed, conns ...net.Conn) (ctx context.Context, cancel context.CancelCauseFunc, end func()) {
+	ctx, cancel = context.WithCancelCause(x.ctx)
+	s := &stream{cancel: cancel, allowed: still}
+	x.gate.track(s)
+	stop := context.AfterFunc(ctx, func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	})
+	// The policy may have changed between the decision and now.
+	if !s.allowed(x.gate.policy.Load()) {
+		cancel(errPolicyChanged)
+	}
+	return ctx, cancel, func() {
+		x.gate.untrack(s)
+		stop()
+		cancel(nil)
+	}
+}
+
+// own takes the connection to the Engine away from the connection, for a stream
+// of its own. fresh asks for a new one, for what cannot be sent twice.
+func (x *exchange) own(fresh bool) (*upstream, string, error) {
+	if fresh {
+		x.conn.dropUpstream()
+	} else {
+		x.conn.freshen()
+	}
+	up, version, err := x.engine()
+	x.conn.up = nil
+	return up, version, err
+}
+
+// stream asks for something and passes on what comes for as long as it comes.
+// tap, if not nil, sees the payload first.
+func (x *exchange) stream(a *ask, still allowed, tap func([]byte) error) error {
+	return x.streamAs(a, still, func(src *source, f framing) (int64, error) {
+		return copyChunked(x.conn.conn, src, f, tap)
+	})
+}
+
+func (x *exchange) streamAs(a *ask, still allowed, copy func(*source, framing) (int64, error)) error {
+	up, version, err := x.own(a.method != http.MethodGet)
+	if err != nil {
+		return err
+	}
+	defer up.conn.Close()
+	ctx, cancel, end := x.begin(still, up.conn, x.conn.conn)
+	defer end()
+	x.last = true
+	go x.watchClient(cancel)
+	ans, err := up.send(version, a)
+	if err != nil {
+		return ended(ctx, engineGone(err))
+	}
+	if ans.status >= 300 {
+		return x.engineSaysNo(ans)
+	}
+	x.answered = true
+	head := appendHead(x.conn.out[:0], ans.status, streamType(ans), -1, true)
+	if _, err := x.conn.conn.Write(append(head, "\r\n"...)); err != nil {
+		return errClientGone
+	}
+	x.conn.out = nil // a stream needs it no more
+	x.out, err = copy(newSource(up.conn, up.br), ans.framing)
+	return ended(ctx, err)
+}
+
+// ended prefers the reason for which a stream was ended to the error that this
+// led to.
+func ended(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	if err != nil && isGone(err) {
+		return errClientGone
+	}
+	return err
+}
+
+// engineSaysNo passes the Engine's error on.
+func (x *exchange) engineSaysNo(ans *answer) error {
+	body, err := ans.all(maxAnswer)
+	if err != nil {
+		return engineGone(err)
+	}
+	return engineRefusal(&EngineError{Status: ans.status, Text: message(body)})
+}
+
+// streamTypes are the content types that a client is told.
+var streamTypes = []string{"application/json", "application/vnd.docker.raw-stream", "application/vnd.docker.multiplexed-stream", "application/octet-stream"}
+
+func streamType(ans *answer) string {
+	given := ans.value("content-type")
+	for _, t := range streamTypes {
+		if given == t {
+			return t
+		}
+	}
+	return "application/octet-stream"
+}
+
+// watchClient ends the exchange when the client goes away. What it sends
+// meanwhile belongs to no request: it was told that the connection ends.
+func (x *exchange) watchClient(cancel context.CancelCauseFunc) {
+	src := newSource(x.conn.conn, x.conn.br)
+	src.rest = nil
+	for {
+		_, err := src.next()
+		src.release()
+		if err != nil {
+			cancel(errClientGone)
+			return
+		}
+	}
+}
+
+// taps are the two directions of a raw stream, as a recording sees them, and a
+// channel that is closed when the recording fails while nothing is said. Nil is
+// not recorded.
+type taps struct {
+	in, out func([]byte) error
+	failed  <-chan struct{}
+}
+
+var errNotRecorded = errors.New("the session cannot be recorded any more")
+
+// watch ends the exchange when the recording fails.
+func (t taps) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+	if t.failed == nil {
+		return
+	}
+	go func() {
+		select {
+		case <-t.failed:
+			cancel(errNotRecorded)
+		case <-ctx.Done():
+		}
+	}()
+}
+
+// hijack asks for a raw stream and, once the Engine has said 101, copies bytes
+// in both directions until the Engine's side ends. Each side may end its own
+// direction early.
+func (x *exchange) hijack(a *ask, still allowed, t taps) error {
+	up, version, err := x.own(true)
+	if err != nil {
+		return err
+	}
+	defer up.conn.Close()
+	ctx, cancel, end := x.begin(still, up.conn, x.conn.conn)
+	defer end()
+	x.last = true
+	a.upgrade = true
+	ans, err := up.send(version, a)
+	if err != nil {
+		return ended(ctx, engineGone(err))
+	}
+	if ans.status != http.StatusSwitchingProtocols {
+		return x.notSwitched(ans)
+	}
+	x.answered = true
+	head := "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + streamType(ans) + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+	if _, err := io.WriteString(x.conn.conn, head); err != nil {
+		return errClientGone
+	}
+	t.watch(ctx, cancel)
+	return ended(ctx, x.splice(ctx, cancel, up, t))
+}
+
+// notSwitched is an Engine that answers an upgrade with something else: that is
+// an answer, and no stream.
+func (x *exchange) notSwitched(ans *answer) error {
+	if ans.status >= 300 {
+		return x.engineSaysNo(ans)
+	}
+	return unavailable("the Docker Engine did not switch to a stream (status %d)", ans.status)
+}
+
+func (x *exchange) splice(ctx context.Context, cancel context.CancelCauseFunc, up *upstream, t taps) error {
+	input := make(chan error, 1)
+	var inputEnded atomic.Bool
+	go func() {
+		err := x.sendInput(ctx, cancel, up, t.in, &inputEnded)
+		if err != nil {
+			cancel(err)
+		}
+		input <- err
+	}()
+	n, err := copyRaw(x.conn.conn, newSource(up.conn, up.br), t.out)
+	x.out = n
+	if err == nil && inputEnded.Load() && hungUp(x.conn.conn) {
+		// On a terminal the Engine ends its side when the input ends: it was the
+		// client that went away first. One that detached is there until then.
+		err = errClientGone
+	}
+	if err != nil {
+		cancel(ended(ctx, err))
+	}
+	closeWrite(x.conn.conn)
+	over := time.AfterFunc(lingering, func() { x.conn.conn.Close() })
+	defer over.Stop()
+	up.conn.Close()
+	<-input
+	return err
+}
+
+// sendInput copies what the caller sends. When he ends that direction the
+// Engine's input ends, and he is watched from then on by other means: reading
+// does not tell any more whether he is there.
+func (x *exchange) sendInput(ctx context.Context, cancel context.CancelCauseFunc, up *upstream, tap func([]byte) error, over *atomic.Bool) error {
+	n, err := copyRaw(up.conn, newSource(x.conn.conn, x.conn.br), tap)
+	x.in = n
+	var tapped *tapError
+	switch {
+	case err == nil:
+		over.Store(true)
+		closeWrite(up.conn)
+		stop := x.gate.watchHangup(x.conn.conn, func() { cancel(errClientGone) })
+		context.AfterFunc(ctx, stop)
+		return nil
+	case errors.As(err, &tapped):
+		return err
+	case errors.Is(err, net.ErrClosed) || isEngineSide(err):
+		return nil // the other direction is over, and says so
+	}
+	return errClientGone
+}
+
+// isEngineSide reports whether a copy to the Engine ended on the Engine's side.
+func isEngineSide(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "write"
+}
+
+// tapError is a recording that does not work.
+type tapError struct{ err error }
+
+func (e *tapError) Error() string { return "the session cannot be recorded: " + e.err.Error() }
+
+func (e *tapError) Unwrap() error { return e.err }
+
+func setQuery(q url.Values, key, value string) url.Values {
+	if q == nil {
+		q = url.Values{}
+	}
+	q.Set(key, value)
+	return q
+}
