@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"github.com/docker/cli/cli/command"
+	"github.com/docker/cli/cli/config/configfile"
+	clicontext "github.com/docker/cli/cli/context/docker"
+	"github.com/docker/cli/cli/context/store"
+	"github.com/docker/docker/client"
+)
+
+// Headers of ours, from the CLI to the gate. They can only narrow what it allows.
+const (
+	hostHeader = "X-Jumpsuite-Host" // the host that was meant, by -H
+	verbHeader = "X-Jumpsuite-Verb" // which word was typed
+)
+
+// address is what the client library believes to talk to: nothing is there.
+const address = "unix:///run/jumpsuite/gate"
+
+// docker is the CLI's own idea of itself, without what it would read from files
+// and variables of the caller's. The embedded one is never initialised: it lends
+// the three streams.
+type docker struct {
+	*command.DockerCli
+	gate    *gate
+	config  *configfile.ConfigFile
+	headers map[string]string
+	connect func() (*client.Client, command.ServerInfo)
+}
+
+// Docker's commands take any command.Cli.
+var _ command.Cli = (*docker)(nil)
+
+func newDocker(g *gate) *docker {
+	streams, err := command.NewDockerCli()
+	if err != nil {
+		panic(err) // no option of ours is there to fail
+	}
+	d := &docker{DockerCli: streams, gate: g, config: configfile.New(""), headers: map[string]string{}}
+	d.connect = sync.OnceValues(d.connectOnce)
+	return d
+}
+
+// connectOnce makes the client, and asks the gate which version the Engine
+// speaks. When that fails, so will what comes next, and it will say why.
+func (d *docker) connectOnce() (*client.Client, command.ServerInfo) {
+	c, err := client.NewClientWithOpts(
+		client.WithHost(address),
+		client.WithHTTPClient(&http.Client{Transport: &http.Transport{DisableCompression: true, DialContext: d.gate.dial}}),
+		client.WithHTTPHeaders(d.headers),
+		client.WithUserAgent(command.UserAgent()),
+	)
+	if err != nil {
+		panic(err) // every option is a constant
+	}
+	ping, err := c.Ping(context.Background())
+	if err != nil {
+		return c, command.ServerInfo{}
+	}
+	c.NegotiateAPIVersionPing(ping)
+	return c, command.ServerInfo{
+		HasExperimental: ping.Experimental,
+		OSType:          ping.OSType,
+		BuildkitVersion: ping.BuilderVersion,
+		SwarmStatus:     ping.SwarmStatus,
+	}
+}
+
+// Client is the connection to the gate.
+func (d *docker) Client() client.APIClient {
+	c, _ := d.connect()
+	return c
+}
+
+// ServerInfo is what the Engine says of itself.
+func (d *docker) ServerInfo() command.ServerInfo {
+	_, info := d.connect()
+	return info
+}
+
+// CurrentVersion is the version of the API that is spoken.
+func (d *docker) CurrentVersion() string { return d.Client().ClientVersion() }
+
+// ConfigFile is one without anything in it.
+func (d *docker) ConfigFile() *configfile.ConfigFile { return d.config }
+
+// BuildKitEnabled is of no concern: nothing is built here.
+func (d *docker) BuildKitEnabled() (bool, error) { return false, nil }
+
+// ContextStore is nil: there are no contexts.
+func (d *docker) ContextStore() store.Store { return nil }
+
+// CurrentContext is the name of docker's context for "none".
+func (d *docker) CurrentContext() string { return command.DefaultContextName }
+
+// DockerEndpoint is the gate.
+func (d *docker) DockerEndpoint() clicontext.Endpoint {
+	return clicontext.Endpoint{EndpointMeta: clicontext.EndpointMeta{Host: address}}
+}
+
+// restoreTerminal undoes raw mode, if there was any.
+func (d *docker) restoreTerminal() {
+	d.In().RestoreTerminal()
+	d.Out().RestoreTerminal()
+	d.Err().RestoreTerminal()
+}
+
+// unavailable is an error with docker's form and an exit code.
+func unavailable(code int, hint, format string, args ...any) error {
+	return statusError(code, fmt.Sprintf("docker: "+format, args...)+"\nhint: "+hint)
+}
