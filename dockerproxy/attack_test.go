@@ -141,6 +141,7 @@ var attacks = []attack{
 	{name: "distribution", raw: get("/v1.41/distribution/lab/web/json"), want: 403},
 	{name: "auth to somewhere", raw: post("/v1.41/auth", `{"serveraddress":"http://169.254.169.254"}`), want: 403},
 	{name: "a link's name", raw: get("/v1.41/containers/web/db/logs?stdout=1"), want: 403},
+	{name: "logs by attaching", raw: post("/v1.41/containers/stopped/attach?logs=1&stdout=1", "", upgradeTCP), want: 400, says: "logs", direct: 101},
 	{name: "an unknown container", raw: get("/v1.41/containers/nosuch/logs?stdout=1"), want: 404, says: "No such container: nosuch"},
 
 	// exec

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -214,7 +215,7 @@ func serveExecStart(x *exchange) error {
 	if err := x.startable(e, &o); err != nil {
 		return err
 	}
-	q, d, err := x.execAgain(e, &o)
+	stays, d, err := x.execAgain(e, &o)
 	if err != nil {
 		return err
 	}
@@ -224,7 +225,7 @@ func serveExecStart(x *exchange) error {
 	if o.Detach {
 		return x.startDetached(e, &o)
 	}
-	return x.startAttached(e, &o, q, d)
+	return x.startAttached(e, &o, stays, d)
 }
 
 func (x *exchange) startable(e *execution, o *container.ExecStartOptions) error {
@@ -242,29 +243,42 @@ func (x *exchange) startable(e *execution, o *container.ExecStartOptions) error 
 }
 
 // execAgain decides anew: the policy may have changed since the exec was
-// created, and so may the container.
-func (x *exchange) execAgain(e *execution, o *container.ExecStartOptions) (policy.Request, policy.Decision, error) {
+// created, and so may the container. stays is what has to hold for as long as it runs.
+func (x *exchange) execAgain(e *execution, o *container.ExecStartOptions) (stays allowed, d policy.Decision, err error) {
 	q := e.question
 	t, err := x.lookup(e.container, nil)
 	if err != nil {
-		return q, policy.Decision{}, err
+		return nil, policy.Decision{}, err
 	}
 	asked := *q.Exec
 	asked.Detach = o.Detach
 	q.Exec = &asked
 	q.Principal, q.Resource = x.conn.caller.Principal, x.question(policy.DockerExec, t.resource()).Resource
-	d := x.decide(q)
+	d = x.decide(q)
 	if d.Allowed() {
 		if err := x.execPossible(t, q, d); err != nil {
-			return q, d, x.refuse(q, e.about, err)
+			return nil, d, x.refuse(q, e.about, err)
 		}
+		stays = stillListed(t.kind(), q, d)
 	}
 	kind := audit.Open
 	if o.Detach {
 		kind = audit.Decision
 	}
 	d, err = x.permitted(q, d, e.about, kind)
-	return q, d, err
+	return stays, d, err
+}
+
+// stillListed is stillSo where, too, the container's type stays listed if it was:
+// it may be an escape.
+func stillListed(kind string, q policy.Request, d policy.Decision) allowed {
+	so := stillSo(q, d)
+	if !slices.Contains(d.Obligations.Limits.Exec.Escapes, kind) {
+		return so
+	}
+	return func(p *policy.Policy) bool {
+		return so(p) && slices.Contains(p.Decide(q).Obligations.Limits.Exec.Escapes, kind)
+	}
 }
 
 func (x *exchange) startDetached(e *execution, o *container.ExecStartOptions) error {
@@ -276,7 +290,7 @@ func (x *exchange) startDetached(e *execution, o *container.ExecStartOptions) er
 	return x.reply(ans.status, "", nil)
 }
 
-func (x *exchange) startAttached(e *execution, o *container.ExecStartOptions, q policy.Request, d policy.Decision) error {
+func (x *exchange) startAttached(e *execution, o *container.ExecStartOptions, stays allowed, d policy.Decision) error {
 	defer e.over.Store(true)
 	if o.ConsoleSize != nil {
 		e.size = *o.ConsoleSize
@@ -290,7 +304,7 @@ func (x *exchange) startAttached(e *execution, o *container.ExecStartOptions, q 
 	}
 	over := x.running(e)
 	defer over()
-	err = x.hijack(&ask{method: http.MethodPost, path: "/exec/" + e.id + "/start", body: o}, still(q), t)
+	err = x.hijack(&ask{method: http.MethodPost, path: "/exec/" + e.id + "/start", body: o}, stays, t)
 	e.recording.Store(nil)
 	result := x.afterExec(e, err)
 	if rec != nil {

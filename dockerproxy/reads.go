@@ -137,7 +137,7 @@ func servePs(x *exchange) error {
 // serveInspect shows a container. Callers who may read its logs or enter it,
 // but not inspect it, get the little that their clients need for that.
 func serveInspect(x *exchange) error {
-	t, err := x.lookup(x.ref, x.query)
+	t, err := x.find()
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,13 @@ func serveInspect(x *exchange) error {
 	if _, err := x.permitted(q, d, t.about(), audit.Decision); err != nil {
 		return x.hide(err)
 	}
-	shown, err := x.redactor().container(t.raw)
+	raw := t.raw
+	if len(x.query) > 0 { // to count a container's size takes the Engine time
+		if raw, _, err = x.fetch(&ask{method: http.MethodGet, path: "/containers/" + t.ID + "/json", query: x.query}); err != nil {
+			return engineRefusal(err)
+		}
+	}
+	shown, err := x.redactor().container(raw)
 	if err != nil {
 		return err
 	}

@@ -121,14 +121,15 @@ func (r redactor) hostConfig(raw json.RawMessage) (json.RawMessage, error) {
 // editEach edits each object of a list.
 func editEach(raw json.RawMessage, e edits) (json.RawMessage, error) {
 	return rewrite(raw, func(list []json.RawMessage) ([]json.RawMessage, bool) {
-		for i := range list {
-			v, err := edit(list[i], e)
+		changed := false
+		for i, item := range list {
+			v, err := edit(item, e)
 			if err != nil {
 				v = json.RawMessage("null") // what is not understood is not shown
 			}
-			list[i] = v
+			list[i], changed = v, changed || !bytes.Equal(v, item)
 		}
-		return list, true
+		return list, changed
 	})
 }
 
@@ -251,12 +252,12 @@ func (r redactor) mapValue(raw json.RawMessage) (json.RawMessage, error) {
 // up to the next space.
 var assignment = pattern.New(`(-{0,2}[A-Za-z_][A-Za-z0-9_.-]*)=("[^"]*"|'[^']*'|[^\s"']+)`)
 
-// option is --name value within a text, the value quoted or up to the next space.
-var option = pattern.New(`(^|[\s"'])--?[A-Za-z][A-Za-z0-9_.-]+\s+("[^"]*"|'[^']*'|[^\s"'-][^\s"']*)`)
+// optionAndValue is --name value within a text, the value quoted or up to the next space.
+var optionAndValue = pattern.New(`(^|[\s"'])--?[A-Za-z][A-Za-z0-9_.-]+\s+("[^"]*"|'[^']*'|[^\s"'-][^\s"']*)`)
 
 func (r redactor) text(s string) string {
 	if strings.IndexByte(s, '-') >= 0 && strings.ContainsAny(s, " \t\n") {
-		s = option.ReplaceAllStringFunc(s, r.optionText)
+		s = optionAndValue.ReplaceAllStringFunc(s, r.optionText)
 	}
 	if strings.IndexByte(s, '=') < 0 {
 		return s

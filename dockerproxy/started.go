@@ -291,7 +291,7 @@ func (x *exchange) attach(t *target, q policy.Request, d policy.Decision) error 
 	defer cancel(nil)
 	defer time.AfterFunc(attachTime, func() { x.endUnlessStarted(t.ID, cancel) }).Stop()
 	x.ctx = ctx
-	err = x.hijack(&ask{method: http.MethodPost, path: "/containers/" + t.ID + "/attach", query: x.query}, still(q), taps)
+	err = x.hijack(&ask{method: http.MethodPost, path: "/containers/" + t.ID + "/attach", query: x.query}, stillSo(q, d), taps)
 	var result audit.Result
 	if rec != nil {
 		sum, closeErr := rec.Close()

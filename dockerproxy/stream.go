@@ -27,6 +27,15 @@ func still(q policy.Request) allowed {
 	return func(p *policy.Policy) bool { return p.Decide(q).Allowed() }
 }
 
+// stillSo is still for what may have to be recorded: what would have to be by now
+// and is not, is not allowed any more.
+func stillSo(q policy.Request, d policy.Decision) allowed {
+	return func(p *policy.Policy) bool {
+		now := p.Decide(q)
+		return now.Allowed() && now.Obligations.Record <= d.Obligations.Record
+	}
+}
+
 // begin makes the exchange one that stays open: it ends when the gate does, when
 // the policy does not allow it any more, and on cancel. Whatever ends it closes
 // the connections, which ends the copying.

@@ -188,7 +188,7 @@ func (o options) listenAndServe(ctx context.Context, g *dockerproxy.Gate, log *s
 	go g.Reap(ctx, o.reap)
 	debug.FreeOSMemory() // what reading the policy took
 	log.Info("ready", "listen", o.listen, "engine", o.engine, "environment", o.environment)
-	if err := g.Serve(ctx, l, identify); err != nil {
+	if err := g.Serve(ctx, l, newDoor().identify); err != nil {
 		return err
 	}
 	var stopped *cli.Interrupted
@@ -243,17 +243,4 @@ func (o options) reload(ctx context.Context, hup <-chan os.Signal, g *dockerprox
 		g.SetPolicy(p)
 		log.Info("the policy was read again")
 	}
-}
-
-// identify resolves who connected, as the user database has them.
-func identify(ctx context.Context, conn net.Conn) (dockerproxy.Caller, error) {
-	uid, err := dockerproxy.PeerUID(conn)
-	if err != nil {
-		return dockerproxy.Caller{}, err
-	}
-	c, err := caller.OfUID(ctx, uid)
-	if err != nil {
-		return dockerproxy.Caller{}, err
-	}
-	return dockerproxy.Caller{UID: uid, Principal: policy.Principal{User: c.Name, Groups: c.Groups}}, nil
 }

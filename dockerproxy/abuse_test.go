@@ -1,0 +1,313 @@
+package dockerproxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/events"
+
+	"jumpsuite/internal/audit"
+	"jumpsuite/policy"
+)
+
+// What a caller with rights can try to get more of them, or to keep others from
+// theirs.
+
+// engineThat serves what an Engine is to say.
+func engineThat(t *testing.T, f http.HandlerFunc) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "engine.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: f}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	return path
+}
+
+// A folder of the host can be mounted under the name of a volume.
+func TestAVolumeOfTheHostsFoldersIsAnEscape(t *testing.T) {
+	engine := needEngine(t)
+	h := newHarness(t, engine, "test")
+	makeVolume(t, engine, "abused-root", map[string]string{"type": "none", "o": "bind", "device": "/"})
+	makeVolume(t, engine, "abused-plain", nil)
+	with := func(volume string) map[string]any {
+		return sleeper(map[string]any{"HostConfig": map[string]any{"Binds": []string{volume + ":/h"}}})
+	}
+	makeContainer(t, engine, "abused-out", with("abused-root"), true)
+	makeContainer(t, engine, "abused-stopped", with("abused-root"), false)
+	makeContainer(t, engine, "abused-in", with("abused-plain"), true)
+	exec := `{"AttachStdout":true,"Cmd":["ls","/h"]}`
+	for _, raw := range []string{post("/v1.41/containers/abused-out/exec", exec), post("/v1.41/containers/abused-stopped/start", "")} {
+		if a := exchangeRaw(t, h.socket("dev"), raw); a.status != http.StatusForbidden || !strings.Contains(a.body, "volume abused-root") {
+			t.Errorf("%.60q: got %d %s, want 403 and which volume", raw, a.status, a.body)
+		}
+	}
+	if a := exchangeRaw(t, h.socket("dev"), post("/v1.41/containers/abused-in/exec", exec)); a.status != http.StatusCreated {
+		t.Errorf("a plain volume: got %d %s, want 201", a.status, a.body)
+	}
+}
+
+func makeVolume(t *testing.T, engine, name string, options map[string]string) {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{"Name": name, "Driver": "local", "DriverOpts": options})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := exchangeRaw(t, engine, post("/v1.41/volumes/create", string(body))); a.status != http.StatusCreated {
+		t.Fatalf("make volume %s: %d %s", name, a.status, a.body)
+	}
+	t.Cleanup(func() {
+		exchangeRaw(t, engine, "DELETE /v1.41/volumes/"+name+"?force=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+	})
+}
+
+func TestVolumesThatAreEscapesAreRecognised(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		v    volume
+		want string
+	}{
+		{"a plain one", volume{Driver: "local"}, ""},
+		{"one with a quota", volume{Driver: "local", Options: map[string]string{"size": "1G"}}, ""},
+		{"a share", volume{Driver: "local", Options: map[string]string{"type": "nfs4", "o": "addr=fs.example,nfsvers=4.1", "device": ":/"}}, ""},
+		{"another driver's", volume{Driver: "rexray/ebs", Options: map[string]string{"size": "5"}}, ""},
+		{"data of the host", volume{Driver: "local", Options: map[string]string{"type": "none", "o": "bind", "device": "/srv/data"}}, ""},
+		{"the host", volume{Driver: "local", Options: map[string]string{"type": "none", "o": "bind", "device": "/"}}, "/ of the host"},
+		{"the host as a share", volume{Driver: "local", Options: map[string]string{"type": "nfs", "o": "ro,rbind", "device": "/etc/x/.."}}, "/etc of the host"},
+		{"without a type", volume{Driver: "local", Options: map[string]string{"o": "bind", "device": "/root"}}, "/root"},
+		{"an overlay", volume{Driver: "local", Options: map[string]string{"type": "overlay", "o": "lowerdir=/etc:/tmp", "device": "x"}}, "overlay"},
+		{"a disk", volume{Driver: "local", Options: map[string]string{"type": "ext4", "device": "/dev/sda1"}}, "ext4"},
+	} {
+		if got := tt.v.escape(); (tt.want == "") != (got == "") || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestAChainOfSharedNamespacesIsFollowed(t *testing.T) {
+	engine := needEngine(t)
+	h := newHarness(t, engine, "test")
+	in := func(mode string) map[string]any {
+		return sleeper(map[string]any{"HostConfig": map[string]any{"PidMode": mode}})
+	}
+	makeContainer(t, engine, "abused-first", in("host"), true)
+	makeContainer(t, engine, "abused-second", in("container:abused-first"), true)
+	makeContainer(t, engine, "abused-third", in("container:abused-second"), true)
+	a := exchangeRaw(t, h.socket("dev"), post("/v1.41/containers/abused-third/exec", `{"AttachStdout":true,"Cmd":["id"]}`))
+	if a.status != http.StatusForbidden || !strings.Contains(a.body, "shares a namespace") {
+		t.Errorf("got %d %s, want 403", a.status, a.body)
+	}
+}
+
+// What is not known about a container that shares its namespaces is not taken
+// for harmless.
+func TestAnEngineThatFailsHidesNoEscape(t *testing.T) {
+	h := newHarness(t, engineThat(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.51")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/containers/web/json"):
+			fmt.Fprintf(w, `{"Id":%q,"Name":"/web","State":{"Running":true},"HostConfig":{"NetworkMode":"container:%s"}}`, webID, privID)
+		case strings.HasSuffix(r.URL.Path, "/exec"):
+			t.Error("an exec was made")
+		case strings.Contains(r.URL.Path, privID):
+			http.Error(w, `{"message":"not now"}`, http.StatusInternalServerError)
+		}
+	}), "test")
+	a := exchangeRaw(t, h.socket("dev"), post("/v1.41/containers/web/exec", `{"AttachStdout":true,"Cmd":["id"]}`))
+	if a.status != http.StatusInternalServerError {
+		t.Errorf("got %d %s, want 500", a.status, a.body)
+	}
+}
+
+// A name comes before the beginning of an id: others would end up in it.
+func TestANameThatIsAnothersIDIsRefused(t *testing.T) {
+	engine := needEngine(t)
+	h := newHarness(t, engine, "test")
+	id := makeContainer(t, engine, "abused-known", sleeper(nil), false)
+	for _, name := range []string{id[:12], id[:6], id} {
+		a := exchangeRaw(t, h.socket("dev"), post("/v1.41/containers/create?name="+name, `{"Image":"lab/web:1","Cmd":["true"]}`))
+		if a.status != http.StatusConflict || !strings.Contains(a.body, "another container's id") {
+			t.Errorf("%s: got %d %s, want 409", name, a.status, a.body)
+		}
+	}
+	a := exchangeRaw(t, h.socket("dev"), post("/v1.41/containers/create?name=cafe", `{"Image":"lab/web:1","Cmd":["true"]}`))
+	if a.status != http.StatusCreated {
+		t.Errorf("a name that is nobody's: got %d %s, want 201", a.status, a.body)
+	}
+	exchangeRaw(t, engine, "DELETE /v1.41/containers/cafe?force=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+}
+
+// A caller who does not read his answer must not keep the others waiting.
+func TestAnAnswerThatNobodyReadsHoldsNoLock(t *testing.T) {
+	for _, unread := range []string{create(`{"Image":"lab/web:1","Cmd":["true"]}`), post("/v1.41/containers/web/start", "")} {
+		h := newHarness(t, newFakeEngine(t).socket, "test")
+		ours, theirs := net.Pipe() // it holds no bytes: who writes waits for who reads
+		go h.gate.ServeConn(h.ctx, theirs, Caller{UID: 1001, Principal: policy.Principal{User: "dev"}})
+		t.Cleanup(func() { ours.Close() })
+		if _, err := io.WriteString(ours, unread); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the request is on record", func() bool { return len(h.log.all()) > 0 })
+		a := exchangeRaw(t, h.socket("other"), post("/v1.41/containers/web/start", ""))
+		if a.status != http.StatusNotModified {
+			t.Errorf("another's start: got %d %s %v, want 304", a.status, a.body, a.err)
+		}
+	}
+}
+
+func TestAPingSurvivesAnEngineThatIsGone(t *testing.T) {
+	var h *harness
+	h = newHarness(t, engineThat(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.51")
+		h.gate.pinned.Store(nil) // as another connection does that finds the Engine gone
+	}), "test")
+	if a := exchangeRaw(t, h.socket("dev"), get("/_ping")); a.status != http.StatusBadGateway && a.status != http.StatusOK {
+		t.Errorf("the first: got %d %v", a.status, a.err)
+	}
+	v := "1.51"
+	h.gate.pinned.Store(&v)
+	if a := exchangeRaw(t, h.socket("dev"), get("/_ping")); a.status != http.StatusBadGateway {
+		t.Errorf("got %d %v, want 502", a.status, a.err)
+	}
+}
+
+// Somebody is reading the connection already: no other request may follow.
+func TestAStreamThatDoesNotBeginEndsTheConnection(t *testing.T) {
+	h := newHarness(t, engineThat(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.51")
+		if strings.HasSuffix(r.URL.Path, "/images/create") {
+			http.Error(w, `{"message":"no such image"}`, http.StatusNotFound)
+		}
+	}), "test")
+	a := exchangeRaw(t, h.socket("dev"), post("/v1.41/images/create?fromImage=lab/none&tag=1", ""))
+	if a.status != http.StatusNotFound || !a.last {
+		t.Errorf("got %d, the last %v, want 404 and the end", a.status, a.last)
+	}
+}
+
+func TestASecondStartThatCannotBeRecordedIsNotDone(t *testing.T) {
+	x := &exchange{ctx: t.Context(), gate: &Gate{
+		Record: func(*audit.Event) error { return errors.New("disk full") },
+		Engine: func(context.Context) (net.Conn, error) {
+			t.Error("the Engine was asked")
+			return nil, net.ErrClosed
+		},
+	}, conn: &connection{}}
+	x.conn.gate = x.gate
+	w := &agentWatch{events: make(chan events.Message, 2)}
+	w.events <- events.Message{Action: events.ActionKill}
+	w.events <- events.Message{Action: events.ActionDie}
+	if says := x.afterStart(&target{}, &lease{}, w); !strings.Contains(says, "disk full") {
+		t.Errorf("got %q, want that it is not started again, and why", says)
+	}
+}
+
+func TestOneCallersExecsKeepNobodyFromTheirs(t *testing.T) {
+	g := &Gate{}
+	add := func(i int, uid int) *execution {
+		e := &execution{id: fmt.Sprint(uid, "-", i), owner: owner{UID: uid}, created: time.Now()}
+		if !g.remember(e) {
+			return nil
+		}
+		return e
+	}
+	n := 0
+	for ; add(n, 1) != nil; n++ {
+	}
+	if n != maxExecsEach {
+		t.Errorf("one caller had %d execs waiting, want %d", n, maxExecsEach)
+	}
+	for i := range 2 * maxExecs {
+		e := add(i, 2)
+		if e == nil {
+			t.Fatalf("another's exec %d was refused, although the others are over", i)
+		}
+		e.over.Store(true)
+	}
+}
+
+func TestABodyThatIsNotThereHasATime(t *testing.T) {
+	ours, theirs := net.Pipe()
+	t.Cleanup(func() { ours.Close() })
+	c := newConnection(&Gate{}, theirs, Caller{})
+	for _, tt := range []struct {
+		framing framing
+		want    bool
+	}{{framing{length: 1}, true}, {framing{chunked: true}, true}, {framing{}, false}} {
+		c.req = request{framing: tt.framing}
+		c.patienceForBody()
+		if c.req.bounded != tt.want {
+			t.Errorf("%+v: bounded %v, want %v", tt.framing, c.req.bounded, tt.want)
+		}
+	}
+}
+
+func TestSecretsWithinTextsAreHidden(t *testing.T) {
+	p := mustPolicy(t, testPolicy)
+	r := redactor{secret: func(v string) bool { return p.Redacted("test", v) }}
+	for _, tt := range []struct{ text, want string }{
+		{`mysql --password hunter2 -h db`, `mysql --password REDACTED -h db`},
+		{`a && mysql --db-password  'hun ter' --user x`, `a && mysql --db-password REDACTED --user x`},
+		{`curl "http://h/?user=x&password=y"`, `curl "http://h/?user=x&password=REDACTED"`},
+		{`addr=h,username=u,password=p`, `addr=h,username=u,password=REDACTED`},
+		{`--password --verbose x`, `--password --verbose x`},
+		{`ls -la --color always`, `ls -la --color always`},
+	} {
+		if got := r.text(tt.text); got != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.text, got, tt.want)
+		}
+	}
+	shown, err := r.hostConfig(json.RawMessage(`{"Mounts":[{"Target":"/x","VolumeOptions":{"DriverConfig":{"Options":{"o":"addr=h,password=p"}}}}]}`))
+	if err != nil || strings.Contains(string(shown), "=p") {
+		t.Errorf("a driver's options: got %s, %v", shown, err)
+	}
+}
+
+// What an open stream was allowed with has to stay so, too.
+func TestStreamsEndWhenMoreIsAskedOfThem(t *testing.T) {
+	listed := strings.Replace(testPolicy, "escapes: [agent]", "escapes: [agent, web]", 1)
+	for name, after := range map[string]string{
+		"its type is not listed any more": testPolicy,
+		"it would have to be recorded":    strings.Replace(listed, "    environments: [test, prod]\n", "    environments: [test, prod]\n    record: output\n", 1),
+	} {
+		h := newHarness(t, newFakeEngine(t).socket, "test")
+		h.gate.SetPolicy(mustPolicy(t, listed))
+		_, gone := startExec(t, h, "dev", `{"AttachStdin":true,"AttachStdout":true,"Cmd":["cat"]}`, `{"Detach":false,"Tty":false}`)
+		h.gate.SetPolicy(mustPolicy(t, after))
+		eventually(t, "the stream ends when "+name, func() bool {
+			return slices.ContainsFunc(h.log.all(), func(e audit.Event) bool {
+				return e.Kind == audit.Close && e.Result.Error == errPolicyChanged.Error()
+			})
+		})
+		if _, err := io.ReadAll(gone); err != nil {
+			t.Errorf("%s: got %v, want an end", name, err)
+		}
+	}
+}
+
+// Nothing that costs the Engine is done for who may not ask for it.
+func TestASizeIsCountedForWhoMayInspect(t *testing.T) {
+	engine := newFakeEngine(t)
+	h := newHarness(t, engine.socket, "test")
+	for user, want := range map[string]bool{"nobody": false, "reader": false, "dev": true} {
+		before := len(engine.requests())
+		exchangeRaw(t, h.socket(user), get("/v1.41/containers/web/json?size=1"))
+		got := strings.Contains(strings.Join(engine.requests()[before:], " "), "size=1")
+		if got != want {
+			t.Errorf("%s: counted %v, want %v", user, got, want)
+		}
+	}
+}
