@@ -1,6 +1,7 @@
 package ecs
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -49,8 +50,23 @@ func TestARollingDeploymentReplacesAllTasks(t *testing.T) {
 		}
 	}
 	r.event("web", "(service web) has started 2 tasks: (task ", ") (task ", ").")
-	r.event("web", "(service web) has stopped 2 running tasks: (task ", ") (task ", ").")
 	r.event("web", "(service web) (deployment "+id+") deployment completed.")
+	// Both at once, or one after the other: as the new ones become healthy.
+	if n := stoppedRunning(r.service("web").Events); n != 2 {
+		t.Errorf("%d running tasks were stopped, want 2: %s", n, r.dump())
+	}
+}
+
+// stoppedRunning is how many tasks the events of a service say were stopped.
+func stoppedRunning(events []types.ServiceEvent) (total int) {
+	for _, e := range events {
+		n := 0
+		if _, rest, ok := strings.Cut(*e.Message, ") has stopped "); ok {
+			fmt.Sscanf(rest, "%d running tasks: (task ", &n)
+		}
+		total += n
+	}
+	return total
 }
 
 func TestADeploymentResolvesTheDigestOnce(t *testing.T) {
