@@ -43,6 +43,7 @@ func (d *Deployer) Deploy(ctx context.Context, r Request) error {
 		r.Strategy = Rolling
 	}
 	d.name, d.told = r.ContainerType, map[string]bool{}
+	d.before.Suggest, d.reader.Suggest = d.Suggest, d.Suggest
 	a := &attempt{d: d, r: r}
 	begin, err := a.prepare(ctx)
 	if err != nil || !begin {

@@ -39,6 +39,9 @@ type Deployer struct {
 	// for is not done; but a roll-back that is due, and putting the percents back,
 	// go on. If nil, nobody is told.
 	Record func(p *Plan, step string) error
+	// Suggest reports whether the person may hear of a container type when the one
+	// that he named is not there. If nil, he may hear of all.
+	Suggest func(containerType string) bool
 	// Tell is told what happens. If nil, nobody is.
 	Tell func(Event)
 	// Interval is how often to look at AWS. Zero adapts: every two seconds

@@ -110,6 +110,9 @@ func (r *Reader) noSuchService(ctx context.Context, name string) error {
 	if err != nil {
 		names = nil
 	}
+	if r.Suggest != nil {
+		names = slices.DeleteFunc(names, func(n string) bool { return !r.Suggest(n) })
+	}
 	e := notFound(KindContainerType, name, ShortName(r.Cluster), names)
 	if slices.Contains(names, ShortName(name)) {
 		e.Near = []string{ShortName(name)} // given as an ARN

@@ -18,7 +18,8 @@ type Listing struct {
 	Unknown error `json:"-"`
 }
 
-// HostLoad is a host and the tasks that ECS wants to run on it.
+// HostLoad is a host and the tasks that ECS wants to run on it, and where the
+// filter asks for them those that it is stopping.
 type HostLoad struct {
 	Host
 	Tasks []Task `json:"tasks"`
@@ -28,6 +29,16 @@ type HostLoad struct {
 type Filter struct {
 	Host          string // address or EC2 instance id
 	ContainerType string
+	// Stopping lets the tasks through too that ECS is stopping: they drain, and
+	// hold their part of the host until they have stopped.
+	Stopping bool
+}
+
+func (f Filter) desired() []Desired {
+	if f.Stopping {
+		return []Desired{Running, Stopped}
+	}
+	return []Desired{Running}
 }
 
 // Listing reads all hosts and their tasks, in as few calls as page sizes allow:
@@ -47,7 +58,7 @@ func (r *Reader) Listing(ctx context.Context, f Filter) (*Listing, error) {
 		return err
 	})
 	crew.do(func(ctx context.Context) (err error) {
-		tasks, err = r.Tasks(ctx, f.ContainerType)
+		tasks, err = r.Tasks(ctx, f.ContainerType, f.desired()...)
 		return err
 	})
 	if err := crew.wait(); err != nil {
@@ -69,7 +80,7 @@ func (r *Reader) hostListing(ctx context.Context, f Filter) (*Listing, error) {
 	if err != nil {
 		return nil, err
 	}
-	tasks, err := r.tasksOn(ctx, host.Instance, f.ContainerType)
+	tasks, err := r.tasksOn(ctx, host.Instance, f)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +117,7 @@ func (l *Listing) place(hosts []Host, tasks []Task) {
 		l.Hosts[i] = HostLoad{Host: h, Tasks: []Task{}}
 		at[h.Instance] = &l.Hosts[i]
 	}
+	tasks = slices.DeleteFunc(tasks, func(t Task) bool { return t.LastStatus == "STOPPED" })
 	slices.SortFunc(tasks, byTypeThenStart)
 	for _, t := range tasks {
 		if h := at[t.Instance]; h != nil {

@@ -65,6 +65,9 @@ type Reader struct {
 	Balancers Balancers
 	// Cluster is a cluster's name or ARN.
 	Cluster string
+	// Suggest reports whether the person may hear of a container type when one
+	// that is not there was asked for. If nil, he may hear of all.
+	Suggest func(containerType string) bool
 
 	mu        sync.Mutex
 	instances map[string]Host // container instance ARN → host, for what never changes of it

@@ -63,7 +63,7 @@ func containerTable(w io.Writer, tasks []Task) {
 	rows := 0
 	for _, task := range tasks {
 		for _, c := range task.Containers {
-			t.row(c.Name, c.Image, strconv.Itoa(c.CPU), strconv.Itoa(c.Memory), state(c), clock(task.Started))
+			t.row(c.Name, c.Image, strconv.Itoa(c.CPU), strconv.Itoa(c.Memory), state(c)+leaving(task), clock(task.Started))
 			rows++
 		}
 	}
@@ -80,6 +80,14 @@ func state(c Container) string {
 		return c.LastStatus + " (" + strings.ToLower(c.HealthStatus) + ")"
 	}
 	return c.LastStatus
+}
+
+// leaving marks the containers of a task that ECS is stopping.
+func leaving(t Task) string {
+	if t.DesiredStatus == "STOPPED" {
+		return ", draining"
+	}
+	return ""
 }
 
 const (

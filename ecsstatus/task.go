@@ -99,13 +99,18 @@ func (r *Reader) Tasks(ctx context.Context, containerType string, desired ...Des
 	if len(desired) == 0 {
 		desired = []Desired{Running}
 	}
+	return r.tasks(ctx, ecs.ListTasksInput{}, containerType, desired)
+}
+
+func (r *Reader) tasks(ctx context.Context, in ecs.ListTasksInput, containerType string, desired []Desired) ([]Task, error) {
 	if containerType != "" && !serviceName.MatchString(containerType) {
 		return nil, r.noSuchService(ctx, containerType)
 	}
 	crew := newCrew(ctx)
 	parts := make([]*[]Task, len(desired))
 	for i, d := range desired {
-		in := ecs.ListTasksInput{DesiredStatus: types.DesiredStatus(d)}
+		in := in
+		in.DesiredStatus = types.DesiredStatus(d)
 		if containerType != "" {
 			in.ServiceName = &containerType
 		}
@@ -121,20 +126,9 @@ func (r *Reader) Tasks(ctx context.Context, containerType string, desired ...Des
 	return newestOfEach(concat(parts)), nil
 }
 
-// tasksOn reads the tasks that ECS wants to run on one host.
-func (r *Reader) tasksOn(ctx context.Context, instance, containerType string) ([]Task, error) {
-	if containerType != "" && !serviceName.MatchString(containerType) {
-		return nil, r.noSuchService(ctx, containerType)
-	}
-	in := ecs.ListTasksInput{ContainerInstance: &instance}
-	if containerType != "" {
-		in.ServiceName = &containerType
-	}
-	tasks, err := pages(ctx, r.listTasks(in), r.describeTasks)
-	if err != nil {
-		return nil, r.tasksError(ctx, err, containerType)
-	}
-	return tasks, nil
+// tasksOn reads the tasks on one host that a filter lets through.
+func (r *Reader) tasksOn(ctx context.Context, instance string, f Filter) ([]Task, error) {
+	return r.tasks(ctx, ecs.ListTasksInput{ContainerInstance: &instance}, f.ContainerType, f.desired())
 }
 
 func (r *Reader) tasksError(ctx context.Context, err error, containerType string) error {

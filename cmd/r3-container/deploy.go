@@ -68,6 +68,7 @@ func deploy(c *urfave.Context, stdio cli.Stdio) error {
 	d := deployer.New(way.Config, way.Cluster)
 	r := &record{way: way, containerType: request.ContainerType, stderr: stdio.Err}
 	d.Interval, d.Allow, d.Record, d.Tell = c.Duration("interval"), r.allow, r.step, r.watch(renderer.Tell)
+	d.Suggest = way.Suggests(deployAction)
 	err = d.Deploy(c.Context, request)
 	renderer.End()
 	r.end(err)

@@ -16,6 +16,7 @@ func listCommand(stdio cli.Stdio, args []string) *urfave.Command {
 		&urfave.BoolFlag{Name: "container-types", Usage: "only the names of the container types", DisableDefaultText: true},
 		&urfave.StringFlag{Name: "container-type", Usage: "only containers of type `NAME`, and the hosts that have one"},
 		&urfave.StringFlag{Name: "host", Usage: "only the host with this `IP` or instance id"},
+		&urfave.BoolFlag{Name: "draining", Usage: "also the containers that ECS is stopping and that still hold their part of a host", DisableDefaultText: true},
 		outputFlag(),
 	}, commonFlags()...)
 	return &urfave.Command{
@@ -61,11 +62,11 @@ func list(c *urfave.Context, stdio cli.Stdio) error {
 }
 
 func listFilter(c *urfave.Context) (ecsstatus.Filter, error) {
-	f := ecsstatus.Filter{Host: c.String("host"), ContainerType: c.String("container-type")}
-	for _, flag := range []string{"host", "container-type"} {
-		if c.IsSet(flag) && c.String(flag) == "" {
-			return f, cli.Usage("leave it out to see all", "option --%s is empty", flag)
-		}
+	f := ecsstatus.Filter{Host: c.String("host"), ContainerType: c.String("container-type"), Stopping: c.Bool("draining")}
+	if err := cli.Filled(c, "host", "container-type"); err != nil {
+		return f, err
+	}
+	for _, flag := range []string{"host", "container-type", "draining"} {
 		if c.IsSet(flag) && c.Bool("container-types") {
 			return f, cli.Usage("--container-types lists all container types", "options --container-types and --%s do not go together", flag)
 		}

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -16,7 +17,15 @@ import (
 	"jumpsuite/internal/cli"
 )
 
-func main() { cli.Main("r3-container", run) }
+func main() { cli.Main(calledAs(os.Args[0]), run) }
+
+// calledAs is what a person has to type to call us once more.
+func calledAs(program string) string {
+	if filepath.Base(program) == "r3" {
+		return "r3 container"
+	}
+	return "r3-container"
+}
 
 func run(ctx context.Context, args []string, stdio cli.Stdio) error {
 	commands := []*urfave.Command{
@@ -30,7 +39,7 @@ func run(ctx context.Context, args []string, stdio cli.Stdio) error {
 		Commands:              commands,
 		CustomAppHelpTemplate: overview("r3-container", commands),
 	}
-	if filepath.Base(args[0]) == "r3" {
+	if calledAs(args[0]) != app.Name {
 		app = r3(commands)
 	}
 	return cli.Run(ctx, app, args, stdio)

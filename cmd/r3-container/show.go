@@ -53,7 +53,9 @@ func show(c *urfave.Context, stdio cli.Stdio) error {
 	if err := a.Allow("ecs.show", policy.Resource{ContainerType: containerType}); err != nil {
 		return err
 	}
-	v, err := ecsstatus.NewReader(a.Config, a.Cluster).View(c.Context, containerType, ask)
+	r := ecsstatus.NewReader(a.Config, a.Cluster)
+	r.Suggest = a.Suggests("ecs.show")
+	v, err := r.View(c.Context, containerType, ask)
 	if err != nil {
 		return err
 	}

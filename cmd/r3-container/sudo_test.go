@@ -142,7 +142,7 @@ clusters: [{name: prod, hosts: [{count: 2}]}]
 images:
   - {repository: web, tags: ["1", "2"]}
   - {repository: web, tags: [crash], exit: 1, after: 2s}
-services: [{name: web, image: "web:1"}]
+services: [{name: web, image: "web:1"}, {name: hush, image: "web:1"}]
 `
 
 const sudoPolicy = `environments:
@@ -150,6 +150,7 @@ const sudoPolicy = `environments:
 rules:
   - {name: shipping, effect: allow, principals: [user:nobody], actions: [ecs.deploy, ecs.show], environments: [prod]}
   - {name: no-nine, effect: deny, principals: [user:nobody], actions: [ecs.deploy], environments: [prod], images: ["123456789012.dkr.ecr.eu-central-1.amazonaws.com/*:9"]}
+  - {name: not-hush, effect: deny, principals: [user:nobody], actions: [ecs.show, ecs.deploy], environments: [prod], container-types: [hush]}
 `
 
 // line is an audit line as the tests compare it.
@@ -206,11 +207,14 @@ func TestThroughSudoARefusalIsRecordedAndChangesNothing(t *testing.T) {
 	if code, out := j.sudo("deploy", "--container-type", "web", "--image-url", "web:2", "--dry-run"); code != 0 {
 		t.Errorf("dry run: exit code %d\n%s", code, out)
 	}
+	if code, out := j.sudo("show", "--container-type", "hus"); code != cli.ExitNotFound || strings.Contains(out, "hush") {
+		t.Errorf("a name like one that is denied: exit code %d, and what is denied is suggested: %s", code, out)
+	}
 	var got []string
 	for _, e := range j.lines() {
 		got = append(got, line(e))
 	}
-	want := []string{"decision ecs.deploy deny no-nine", "decision ecs.deploy deny default", "decision ecs.list deny default", "decision ecs.show allow shipping", "decision ecs.deploy allow shipping"}
+	want := []string{"decision ecs.deploy deny no-nine", "decision ecs.deploy deny default", "decision ecs.list deny default", "decision ecs.show allow shipping", "decision ecs.deploy allow shipping", "decision ecs.show allow shipping"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}

@@ -73,6 +73,7 @@ func status(c *urfave.Context, stdio cli.Stdio) error {
 		return err
 	}
 	r := ecsstatus.NewReader(a.Config, a.Cluster)
+	r.Suggest = a.Suggests("ecs.status")
 	read := func(ctx context.Context) (ecsstatus.Status, error) {
 		s, err := r.Service(ctx, service)
 		if err != nil {

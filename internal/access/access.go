@@ -81,6 +81,18 @@ func (a *Access) Allow(action string, r policy.Resource) error {
 	return err
 }
 
+// Suggests is for a Reader's Suggest: whether the caller may do action to a
+// container type. It is not recorded, as nothing is done to it.
+func (a *Access) Suggests(action string) func(containerType string) bool {
+	return func(containerType string) bool {
+		if a.Caller == nil {
+			return true
+		}
+		_, refusal := decide(a.policy, a.Caller, a.Environment, action, policy.Resource{ContainerType: containerType})
+		return refusal == nil
+	}
+}
+
 // Decide is Allow, and returns what it recorded: the later lines about the same
 // request have its id, its principal and its rule. Not under sudo it is empty.
 func (a *Access) Decide(action string, r policy.Resource) (audit.Event, error) {

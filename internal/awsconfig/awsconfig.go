@@ -39,7 +39,7 @@ const Dir = "/etc/jumpsuite/aws"
 
 const (
 	dialTimeout = 5 * time.Second  // of a TCP connection, and again of its TLS handshake
-	callTimeout = 20 * time.Second // of one attempt, its answer read to the end
+	callTimeout = 10 * time.Second // of one attempt, its answer read to the end: AWS takes one or two
 	imdsTimeout = 2 * time.Second  // of one question to the instance metadata service
 )
 

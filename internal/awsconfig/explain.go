@@ -78,8 +78,19 @@ func explain(stack *middleware.Stack) error {
 		if err == nil || ctx.Err() != nil {
 			return out, metadata, err
 		}
-		return out, metadata, explainCall(err, middleware.GetServiceID(ctx), middleware.GetOperationName(ctx))
+		err = explainCall(err, middleware.GetServiceID(ctx), middleware.GetOperationName(ctx))
+		return out, metadata, tried(err, metadata)
 	}), middleware.Before)
+}
+
+// tried says of an endpoint that does not answer how often it was asked.
+func tried(err error, metadata middleware.Metadata) error {
+	ours, ok := errors.AsType[*Error](err)
+	results, counted := retry.GetAttemptResults(metadata)
+	if ok && counted && isTimeout(ours.Err) && len(results.Results) > 1 {
+		ours.What += fmt.Sprintf(" (%d tries)", len(results.Results))
+	}
+	return err
 }
 
 // explainCall makes an *Error of err where it is of a known kind.

@@ -15,6 +15,7 @@ const (
 	maxAttempts  = 8 // of a throttled call
 	otherTries   = 3 // of a call that failed otherwise
 	connectTries = 2 // of a connection that could not be made
+	silentTries  = 2 // of a call that got no answer in time
 
 	firstBackoff = 200 * time.Millisecond // between the first attempt and the second
 	maxBackoff   = 5 * time.Second        // between any two
@@ -71,6 +72,9 @@ func (r *retryer) tries(err error) int {
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return connectTries
+	}
+	if isTimeout(err) {
+		return silentTries
 	}
 	return otherTries
 }
