@@ -121,8 +121,8 @@ func (x *exchange) permitOpen(q policy.Request, about audit.Event) (policy.Decis
 func (x *exchange) permitted(q policy.Request, d policy.Decision, about audit.Event, kind audit.Kind) (policy.Decision, error) {
 	about.Action, about.Rule = q.Action.String(), d.Rule()
 	about.Verdict, about.Kind = audit.Verdict(d.Allowed()), kind
-	if about.Resource.ContainerType == "" {
-		about.Resource.ContainerType = q.Resource.ContainerType
+	if k := q.Resource.ContainerType; about.Resource.ContainerType == "" && k != policy.None {
+		about.Resource.ContainerType = k
 	}
 	if !d.Allowed() {
 		about.Kind = audit.Decision

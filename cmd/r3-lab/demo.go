@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -19,6 +17,7 @@ import (
 
 	"jumpsuite/internal/cli"
 	"jumpsuite/internal/lab"
+	"jumpsuite/internal/lab/sudoer"
 	"jumpsuite/internal/lab/world"
 )
 
@@ -32,10 +31,15 @@ type step struct {
 	exit    int
 	see     []string // patterns that have to match a line of what it prints
 	needs   string   // lab.Docker: only with real containers
+
+	sudo   bool         // through sudo, by a person without rights, on a docker host
+	types  string       // typed on a terminal when the prompt is there
+	before func() error // done before it
 }
 
-// steps is the demo. A line that begins with "$" in what it prints is one of these.
-func (d *demo) steps() []step {
+// clusterSteps are what is done from a jump server. A line that begins with "$"
+// in what the demo prints is one of these, or of hostSteps.
+func (d *demo) clusterSteps() []step {
 	image := func(tag string) string { return d.lab.World.ECR() + "/api:" + tag }
 	return []step{
 		{
@@ -134,6 +138,9 @@ type demo struct {
 	bin    string
 	engine string
 	lab    *lab.Lab
+	host   *sudoer.Host
+	noHost error // why no docker host is played
+	done   int   // steps
 }
 
 func (d *demo) run(ctx context.Context) (err error) {
@@ -143,6 +150,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if d.engine, err = chooseEngine(d.engine, d.stdio.Out); err != nil {
 		return err
 	}
+	if err := d.prepareHost(); err != nil {
+		return err
+	}
 	began := time.Now()
 	if err := d.start(ctx); err != nil {
 		return fmt.Errorf("start the lab: %w", err)
@@ -150,18 +160,44 @@ func (d *demo) run(ctx context.Context) (err error) {
 	defer d.lab.Close()
 	fmt.Fprintf(d.stdio.Out, "A lab plays AWS at %s, %s; its time is %v times as fast as ours.\n",
 		d.lab.URL(), d.engineSays(), d.lab.World.Clock.Speed)
-	n := 0
-	for _, s := range d.steps() {
+	if err := d.show(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(d.stdio.Out, "\n%d commands did what they should, in %v.\n", d.done, time.Since(began).Round(100*time.Millisecond))
+	if d.noHost != nil {
+		fmt.Fprintf(d.stdio.Out, "Left out: sudo docker on a docker host, because %v.\n", d.noHost)
+	}
+	return d.lab.Close()
+}
+
+// show goes through the steps.
+func (d *demo) show(ctx context.Context) error {
+	if err := d.steps(ctx, d.clusterSteps()); err != nil {
+		return err
+	}
+	closeHost, err := d.furnishHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeHost()
+	more, err := d.hostSteps(ctx)
+	if err != nil {
+		return err
+	}
+	return d.steps(ctx, more)
+}
+
+func (d *demo) steps(ctx context.Context, list []step) error {
+	for _, s := range list {
 		if !d.can(s) {
 			continue
 		}
-		n++
-		if err := d.step(ctx, n, s); err != nil {
+		d.done++
+		if err := d.step(ctx, d.done, s); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(d.stdio.Out, "\n%d commands did what they should, in %v.\n", n, time.Since(began).Round(100*time.Millisecond))
-	return d.lab.Close()
+	return nil
 }
 
 // findBin finds the directory with the other commands: they are built together.
@@ -173,7 +209,7 @@ func (d *demo) findBin() error {
 		}
 		d.bin = filepath.Dir(self)
 	}
-	for _, name := range []string{"r3-container", "show-ecs-service-status"} {
+	for _, name := range []string{"r3-container", "show-ecs-service-status", "r3-docker", "r3-docker-cli", "r3-ecr", "r3-admin"} {
 		if _, err := os.Stat(filepath.Join(d.bin, name)); err != nil {
 			return cli.Errorf(cli.ExitConfig, "build them: make build", "the demo needs the other commands: %w", err)
 		}
@@ -208,13 +244,15 @@ func (d *demo) can(s step) bool {
 
 // step says what comes, runs it, and checks what came.
 func (d *demo) step(ctx context.Context, n int, s step) error {
-	fmt.Fprintf(d.stdio.Out, "\n%d. %s\n$ %s\n", n, s.say, strings.Join(quote(s.command), " "))
-	var seen bytes.Buffer
-	cmd := exec.CommandContext(ctx, d.program(s.command[0]), s.command[1:]...)
-	cmd.Env = d.environment()
-	cmd.Stdout = io.MultiWriter(d.stdio.Out, &seen)
-	cmd.Stderr = cmd.Stdout // one pipe, so that the order is kept
-	err := cmd.Run()
+	if s.before != nil {
+		if err := s.before(); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(d.stdio.Out, "\n%d. %s\n$ %s\n", n, s.say, strings.Join(quote(s.typed()), " "))
+	out := &screen{to: d.stdio.Out}
+	cmd := d.command(ctx, s)
+	err := s.run(cmd, out)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -225,10 +263,35 @@ func (d *demo) step(ctx context.Context, n int, s step) error {
 	if s.exit != 0 {
 		fmt.Fprintf(d.stdio.Out, "(exit code %d)\n", cmd.ProcessState.ExitCode())
 	}
-	if err := s.check(cmd.ProcessState.ExitCode(), seen.String()); err != nil {
+	if err := s.check(cmd.ProcessState.ExitCode(), out.text()); err != nil {
 		return fmt.Errorf("step %d of the demo did not do what it should: %w", n, err)
 	}
 	return nil
+}
+
+// typed is the command as a person types it.
+func (s step) typed() []string {
+	if s.sudo {
+		return append([]string{"sudo"}, s.command...)
+	}
+	return s.command
+}
+
+func (d *demo) command(ctx context.Context, s step) *exec.Cmd {
+	if s.sudo {
+		return d.host.Sudo(ctx, s.command[1:]...)
+	}
+	cmd := exec.CommandContext(ctx, d.program(s.command[0]), s.command[1:]...)
+	cmd.Env = d.environment()
+	return cmd
+}
+
+func (s step) run(cmd *exec.Cmd, out *screen) error {
+	if s.types != "" {
+		return onTerminal(cmd, s.types, out)
+	}
+	cmd.Stdout, cmd.Stderr = out, out // one pipe, so that the order is kept
+	return cmd.Run()
 }
 
 // program is the path of a command: ours are in the demo's directory.

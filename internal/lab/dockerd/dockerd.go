@@ -227,7 +227,7 @@ func (d *Daemon) flags() []string {
 		"--cgroup-parent", "/" + filepath.Base(d.dir),
 		"--exec-opt", "native.cgroupdriver=cgroupfs",
 		"--registry-mirror", "http://127.0.0.1", // of docker.io, which it would insist on reaching by TLS
-		"--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false", "--userland-proxy=false",
+		"--iptables=false", "--ip6tables=false", "--ip-masq=false", "--userland-proxy=false",
 	}
 }
 

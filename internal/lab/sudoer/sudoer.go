@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -56,9 +57,6 @@ func Available() error {
 	if _, err := os.Stat(sudo); err != nil {
 		return errors.New("sudo is not installed (Debian: apt-get install sudo)")
 	}
-	if _, err := exec.LookPath("go"); err != nil {
-		return errors.New("the commands cannot be built: no go in PATH")
-	}
 	return nil
 }
 
@@ -76,18 +74,32 @@ func Enter() error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), inside+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
-	err := cmd.Run()
-	var ended *exec.ExitError
-	if err != nil && !errors.As(err, &ended) {
+	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("enter a mount namespace: %w", err)
 	}
+	relay(cmd.Process)
+	_ = cmd.Wait() // its status says all
 	os.Exit(cmd.ProcessState.ExitCode())
 	return nil
 }
 
+// relay passes on what is sent to this process alone. A terminal's Ctrl-C
+// reaches the inner one by itself.
+func relay(inner *os.Process) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		for s := range signals {
+			if s != syscall.SIGINT {
+				_ = inner.Signal(s) // it may have ended just now
+			}
+		}
+	}()
+}
+
 // Host is the host that is played.
 type Host struct {
-	Docker *dockerd.Daemon
+	Docker *dockerd.Daemon // nil: the Engine is another's, Options.Engine
 	also   []string
 }
 
@@ -96,6 +108,8 @@ type Options struct {
 	Policy     string   // the text of its policy
 	Registries []string // see dockerd.Options
 	Also       []string // paths of other commands that sudo allows the person, to compare with
+	Bin        string   // folder with r3-docker and r3-docker-cli; empty: they are built
+	Engine     string   // socket of an Engine that runs already; empty: one is started
 }
 
 // Start furnishes the namespace and starts the Engine. Enter must have been
@@ -105,25 +119,36 @@ func Start(ctx context.Context, o Options) (*Host, error) {
 		return nil, errors.New("play a docker host: Enter was not called")
 	}
 	h := &Host{also: o.Also}
-	for _, step := range []func() error{cover, h.person, install, func() error { return write(Policy, o.Policy, 0o644) }} {
+	policy := func() error { return write(Policy, o.Policy, 0o644) }
+	for _, step := range []func() error{cover, h.person, o.install, policy, func() error { return h.engine(ctx, &o) }} {
 		if err := step(); err != nil {
-			return nil, fmt.Errorf("play a docker host: %w", err)
+			return nil, errors.Join(fmt.Errorf("play a docker host: %w", err), h.Close())
 		}
 	}
-	d, err := dockerd.Start(ctx, dockerd.Options{Registries: o.Registries})
-	if err != nil {
-		return nil, err
-	}
-	_ = os.Remove(Engine) // this machine's own, seen through the overlay
-	if err := os.Symlink(strings.TrimPrefix(d.Host(), "unix://"), Engine); err != nil {
-		return nil, errors.Join(err, d.Close())
-	}
-	h.Docker = d
 	return h, nil
 }
 
-// Close ends the Engine. The rest ends with the namespace.
-func (h *Host) Close() error { return h.Docker.Close() }
+// engine puts the Engine's socket to where it is on a host.
+func (h *Host) engine(ctx context.Context, o *Options) (err error) {
+	socket := o.Engine
+	if socket == "" {
+		if h.Docker, err = dockerd.Start(ctx, dockerd.Options{Registries: o.Registries}); err != nil {
+			return err
+		}
+		socket = strings.TrimPrefix(h.Docker.Host(), "unix://")
+	}
+	_ = os.Remove(Engine) // this machine's own, seen through the overlay
+	return os.Symlink(socket, Engine)
+}
+
+// Close ends the Engine, if it is the host's own. The rest ends with the
+// namespace.
+func (h *Host) Close() error {
+	if h.Docker == nil {
+		return nil
+	}
+	return h.Docker.Close()
+}
 
 // cover puts overlays over what will be changed.
 func cover() error {
@@ -180,8 +205,24 @@ func (h *Host) UsePTY(yes bool) error {
 	return h.sudoers("!use_pty")
 }
 
-// install builds the two halves to where they will be run.
-func install() error {
+// halves are what sudo docker consists of.
+var halves = []string{"r3-docker", "r3-docker-cli"}
+
+// install puts the two halves to where they will be run.
+func (o *Options) install() error {
+	if err := os.MkdirAll(Bin+"/sbin", 0o755); err != nil {
+		return err
+	}
+	if err := o.build(); err != nil {
+		return err
+	}
+	return os.Symlink("../r3-docker", Bin+"/sbin/docker")
+}
+
+func (o *Options) build() error {
+	if o.Bin != "" {
+		return o.copy()
+	}
 	root, err := moduleRoot()
 	if err != nil {
 		return err
@@ -189,13 +230,23 @@ func install() error {
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", Bin+"/", "./cmd/r3-docker", "./cmd/r3-docker-cli")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if err := os.MkdirAll(Bin+"/sbin", 0o755); err != nil {
-		return err
-	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the commands: %w: %s", err, out)
 	}
-	return os.Symlink("../r3-docker", Bin+"/sbin/docker")
+	return nil
+}
+
+func (o *Options) copy() error {
+	for _, name := range halves {
+		b, err := os.ReadFile(filepath.Join(o.Bin, name))
+		if err == nil {
+			err = write(filepath.Join(Bin, name), string(b), 0o755)
+		}
+		if err != nil {
+			return fmt.Errorf("install the commands: %w", err)
+		}
+	}
+	return nil
 }
 
 func moduleRoot() (string, error) {
