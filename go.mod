@@ -120,3 +120,9 @@ require (
 	google.golang.org/protobuf v1.36.12 // indirect
 	tags.cncf.io/container-device-interface v0.8.0 // indirect
 )
+
+replace github.com/docker/go-metrics => ./internal/absent/gometrics
+
+replace go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc => ./internal/absent/otlpmetricgrpc
+
+replace go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc => ./internal/absent/otlptracegrpc

@@ -51,7 +51,7 @@ var Rules = []Rule{
 	{"dockerproxy", []string{"policy", "internal/audit"}, []string{awsSDK, dockerCLI, "internal/session/"}, "what holds the Engine's socket has no AWS credentials"},
 	{"cmd/r3-docker", []string{"policy", "dockerproxy", "internal/audit", "internal/caller", "internal/ecrlogin", "internal/tunnel"}, []string{awsSDK, dockerCLI, "internal/session/"}, "root's half of sudo docker stays small, and has no AWS credentials"},
 	{"cmd/r3-dockerproxy", []string{"policy", "dockerproxy", "internal/audit", "internal/caller", "internal/ecrlogin", "internal/tunnel"}, []string{awsSDK, dockerCLI, "internal/session/"}, "what holds the Engine's socket has no AWS credentials"},
-	{"cmd/r3-docker-cli", []string{}, []string{awsSDK, "policy", "internal/audit"}, "it runs as the caller, and has nothing of root's"},
+	{"cmd/r3-docker-cli", []string{}, []string{awsSDK, "policy", "internal/audit", "google.golang.org/", "github.com/prometheus/"}, "it runs as the caller, has nothing of root's, and sends no telemetry"},
 	{"cmd/r3-ssm", []string{"internal/session/", "internal/tunnel", "internal/awsconfig", "ecsstatus"}, []string{"policy", "dockerproxy"}, "what has AWS credentials decides nothing"},
 	{"cmd/r3-container", nil, []string{lab, docker, dockerCLI, "dockerproxy", "internal/session/"}, "it reaches AWS, and no host"},
 	{"cmd/show-ecs-service-status", nil, []string{lab, docker, dockerCLI, "dockerproxy", "deployer", "internal/session/"}, "it only reads"},
