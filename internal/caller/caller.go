@@ -6,7 +6,8 @@
 // agree with the user database, or nothing is done. The database is asked the
 // way the system asks it, local files, SSSD and LDAP alike, through getent and
 // id at fixed paths and with an empty environment; what cannot be resolved is
-// refused.
+// refused. Where nsswitch.conf names no more than the local files, and they
+// leave nothing to interpretation, they are read instead: it is the same answer.
 package caller
 
 import (

@@ -15,14 +15,16 @@ import (
 )
 
 // database is the system's user database. Our binaries are static and have no
-// NSS of their own, so it is asked through the system's tools.
+// NSS of their own, so it is asked through the system's tools, or read where the
+// system would do no more than that.
 type database struct {
 	getent, id string // absolute paths
-	passwd     string // read only where getent is not installed
+	passwd     string // read where that is all, or where getent is not installed
 	group      string
+	sources    sources
 }
 
-var system = database{getent: "/usr/bin/getent", id: "/usr/bin/id", passwd: "/etc/passwd", group: "/etc/group"}
+var system = database{getent: "/usr/bin/getent", id: "/usr/bin/id", passwd: "/etc/passwd", group: "/etc/group", sources: systemSources}
 
 // verify resolves a claim, names of groups included.
 func (d database) verify(ctx context.Context, c claim) (*Caller, error) {
@@ -40,8 +42,8 @@ func (d database) verify(ctx context.Context, c claim) (*Caller, error) {
 // number and the primary group have to be one and the same user's, asked for by
 // number and by name.
 //
-// Every command pays for this: it takes two processes side by side, and
-// groupNames a third.
+// Every command pays for this. Where the files are not all there is, it takes two
+// processes side by side, and groupNames a third.
 func (d database) verifyNumbers(ctx context.Context, c claim) (*Caller, error) {
 	gids := make(chan answer, 1)
 	go func() {
@@ -143,6 +145,9 @@ var errNotFound = errors.New("not in the user database")
 
 // lines are the lines that the database has for keys, one each, in their order.
 func (d database) lines(ctx context.Context, kind, file string, keys ...string) ([]string, error) {
+	if lines, ok := d.inFiles(kind, keys); ok {
+		return lines, nil
+	}
 	if _, err := os.Stat(d.getent); errors.Is(err, os.ErrNotExist) {
 		return fileLines(kind, file, keys)
 	}
@@ -193,6 +198,9 @@ func fileLine(text, key string) (string, bool) {
 
 // gids are all groups of the caller, the primary one first.
 func (d database) gids(ctx context.Context, c claim) (gids []int, err error) {
+	if gids, ok := d.gidsInFiles(c); ok {
+		return gids, nil
+	}
 	out, err := ask(ctx, d.id, "-G", "--", c.name)
 	if err != nil {
 		return nil, fmt.Errorf("id -G %q: %w", c.name, err)
