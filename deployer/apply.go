@@ -146,17 +146,16 @@ func (d *Deployer) lookAt() string {
 	return fmt.Sprintf("look with: r3-container show --container-type %s --deployments", d.name)
 }
 
-// mark is the random value of a deployment's tag.
+// mark is the random name of an attempt.
 func mark() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails (crypto/rand)
 	return hex.EncodeToString(b[:])
 }
 
-// register registers a revision and returns its ARN. A revision whose answer
-// was lost is found by its mark; there never is a second.
-func (d *Deployer) register(ctx context.Context, in *ecs.RegisterTaskDefinitionInput) (string, error) {
-	id := mark()
+// register registers a revision with a mark and returns its ARN. A revision
+// whose answer was lost is found by its mark; there never is a second.
+func (d *Deployer) register(ctx context.Context, in *ecs.RegisterTaskDefinitionInput, id string) (string, error) {
 	in = marked(in, id)
 	var arn string
 	send := func(ctx context.Context) error {

@@ -21,6 +21,7 @@ func (a *attempt) preflight(ctx context.Context) error {
 	findings = append(findings, a.checkImage(ctx))
 	findings = append(findings, unfit(a.now.Service, a.plan)...)
 	findings = append(findings, a.checkOthers(ctx))
+	findings = append(findings, a.checkJournal(ctx)...)
 	return refused(findings...)
 }
 

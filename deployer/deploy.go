@@ -22,6 +22,8 @@ type attempt struct {
 	// before is the service's PRIMARY deployment as the preflight found it.
 	before Observation
 	plan   *Plan
+	// former is the journal that the service had; its zero value: none.
+	former Journal
 	back   string // ARN of the definition to go back to; empty: there is none
 	goal   Goal
 	// whole is whether everything that the service's deployment should have is
@@ -49,8 +51,12 @@ func (d *Deployer) Deploy(ctx context.Context, r Request) error {
 	if err != nil || !begin {
 		return err
 	}
+	if err := a.open(ctx); err != nil {
+		return err
+	}
 	err = a.run(ctx)
-	return a.tidy(ctx, err)
+	err = a.tidy(ctx, err)
+	return a.finish(ctx, err)
 }
 
 // prepare finds out what there is, plans, and finds what is in the way. It
@@ -97,6 +103,7 @@ func (a *attempt) read(ctx context.Context) error {
 		return err
 	}
 	a.now.Service = s
+	a.former, _ = a.d.journalOf(s)
 	if s.Status != "ACTIVE" || s.Config.Controller != "ECS" {
 		return refused(unfit(s, &Plan{wanted: &ecs.RegisterTaskDefinitionInput{}})...)
 	}
@@ -125,13 +132,16 @@ func (a *attempt) run(ctx context.Context) error {
 	if err := a.record("RegisterTaskDefinition: family %s, container %s gets %s", aws.ToString(a.plan.wanted.Family), a.plan.Container, withDigest(a.plan)); err != nil {
 		return err
 	}
-	definition, err := a.d.register(ctx, a.plan.wanted)
+	definition, err := a.d.register(ctx, a.plan.wanted, a.d.keeper.j.Attempt)
 	if err != nil {
 		return a.unchanged(err, "")
 	}
 	a.d.tell(Event{Kind: Registered, TaskDefinition: definition, Message: "registered " + ecsstatus.ShortName(definition)})
 	if ctx.Err() != nil {
 		return cli.Errorf(cli.ExitInterrupted, "", "%v; %s", context.Cause(ctx), unused(definition))
+	}
+	if err := a.mine(ctx); err != nil {
+		return fmt.Errorf("%w; %s", err, unused(definition))
 	}
 	if err := a.record("UpdateService: %s to %s", a.r.ContainerType, definition); err != nil {
 		return fmt.Errorf("%w; %s", err, unused(definition))
@@ -187,13 +197,18 @@ func (a *attempt) begin(ctx context.Context, definition string) error {
 	a.goal = goalFor(after, after.Primary(), wanted)
 	maps.Copy(a.goal.Earlier, earlier)
 	a.goal.Container, a.goal.Digest, a.goal.MaxFailures = a.plan.Container, a.plan.Digest, a.r.MaxFailures
+	a.d.keeper.note(ctx, func(j *Journal) {
+		j.State, j.Definition, j.Deployment = StateUpdated, ecsstatus.ShortName(definition), a.goal.ID
+	})
 	a.d.tell(Event{Kind: Updated, Deployment: a.goal.ID, TaskDefinition: definition, Message: fmt.Sprintf("deployment %s of %s began", a.goal.ID, ecsstatus.ShortName(definition))})
 	return nil
 }
 
+// replacesAnyway reports whether the service replaces by its own settings, and
+// not because an attempt that never ended has left them so.
 func (a *attempt) replacesAnyway() bool {
-	low, high := percents(a.now.Service)
-	return low == 0 && high == 100
+	before := a.d.keeper.j.Before
+	return before.MinimumHealthy == 0 && before.Maximum == 100
 }
 
 // see follows the deployment and does what its end asks for.
@@ -254,8 +269,8 @@ func (a *attempt) tidy(ctx context.Context, err error) error {
 	if !a.replaced {
 		return err
 	}
-	low, high := percents(a.now.Service)
-	restoring := a.restore(ctx, low, high)
+	before := a.d.keeper.j.Before
+	restoring := a.restore(ctx, before.MinimumHealthy, before.Maximum)
 	if restoring == nil {
 		return err
 	}

@@ -27,6 +27,7 @@ type ECS interface {
 	DescribeServiceRevisions(context.Context, *ecs.DescribeServiceRevisionsInput, ...func(*ecs.Options)) (*ecs.DescribeServiceRevisionsOutput, error)
 	RegisterTaskDefinition(context.Context, *ecs.RegisterTaskDefinitionInput, ...func(*ecs.Options)) (*ecs.RegisterTaskDefinitionOutput, error)
 	UpdateService(context.Context, *ecs.UpdateServiceInput, ...func(*ecs.Options)) (*ecs.UpdateServiceOutput, error)
+	TagResource(context.Context, *ecs.TagResourceInput, ...func(*ecs.Options)) (*ecs.TagResourceOutput, error)
 }
 
 // Deployer deploys to the services of one cluster. Make one with New.
@@ -49,6 +50,12 @@ type Deployer struct {
 	Interval time.Duration
 	// Images gives the ECR client of a region.
 	Images func(region string) Images
+	// By and Host are who deploys, and the name of this machine, for the journal.
+	By, Host string
+	// Folder is where journals have their local copies, and where the locks are:
+	// one process of this machine deploys to a container type at a time. If
+	// empty, there are neither; the journal is in the service's tags only.
+	Folder string
 
 	patient ECS               // repeats reads by itself: for what comes before the change
 	ecs     ECS               // repeats nothing: the following repeats itself
@@ -61,6 +68,8 @@ type Deployer struct {
 	// told are the service events and stopped tasks that have been told, by
 	// their IDs: a roll-back of ECS's own is followed from before it began.
 	told map[string]bool
+	// keeper keeps the journal of what is under way; nil: there is none.
+	keeper *keeper
 }
 
 // New returns a Deployer for a cluster (name or ARN).

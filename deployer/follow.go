@@ -56,6 +56,9 @@ func (f *follower) once(ctx context.Context) Verdict {
 		return f.blind(err)
 	}
 	f.seen()
+	if v := f.d.keeper.seen(ctx, o.Service); v.Outcome != Going {
+		return v
+	}
 	v, trail := judge(f.w.goal, o, f.trail)
 	f.trail = trail
 	f.report(o, v)

@@ -55,6 +55,8 @@ type Request struct {
 	Supersede bool
 	// SkipImageCheck goes on without asking ECR for the image.
 	SkipImageCheck bool
+	// Reason is why, in the caller's words, for the journal.
+	Reason string
 	// DryRun ends after the plan.
 	DryRun bool
 }

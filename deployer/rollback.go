@@ -28,6 +28,9 @@ func (a *attempt) rollBack(ctx context.Context, why Verdict) error {
 	if v := takenOver(a.goal, now); v.Outcome != Going {
 		return a.leave(ctx, why, v)
 	}
+	if j, theirs := a.d.keeper.theirs(now); theirs && j.State != StateAbandoned {
+		return a.overtaken(Verdict{Outcome: Superseded, Other: j.Deployment, Reason: j.tookOver()})
+	}
 	return a.forward(ctx, why, ids(now))
 }
 
@@ -104,7 +107,7 @@ func (a *attempt) forward(ctx context.Context, why Verdict, earlier map[string]b
 	// What is due is done, recorded or not: nobody else would take it back.
 	if def.Status == types.TaskDefinitionStatusInactive {
 		_ = a.record("RegisterTaskDefinition: %s again, which is inactive", a.back)
-		if back, err = a.d.register(changing, revision(def, tags)); err != nil {
+		if back, err = a.d.register(changing, revision(def, tags), a.d.keeper.j.backMark()); err != nil {
 			return a.notRolledBack(why, err.Error(), a.byHand())
 		}
 		a.d.tell(Event{Kind: Registered, TaskDefinition: back, Message: fmt.Sprintf("%s is inactive: registered it anew as %s", ecsstatus.ShortName(a.back), ecsstatus.ShortName(back))})
@@ -115,6 +118,7 @@ func (a *attempt) forward(ctx context.Context, why Verdict, earlier map[string]b
 		percents = replacing()
 	}
 	_ = a.record("UpdateService: %s back to %s, since deployment %s failed: %s", a.d.name, back, a.goal.ID, why.Reason)
+	a.d.keeper.note(ctx, func(j *Journal) { j.State, j.Back, j.Why = StateRollingBack, ecsstatus.ShortName(back), why.Reason })
 	after, err := a.d.update(changing, back, percents, earlier)
 	if err != nil {
 		return a.notRolledBack(why, err.Error(), a.byHand())
@@ -159,6 +163,7 @@ func (a *attempt) followECS(ctx context.Context, why Verdict) error {
 // seeBack follows a roll-back to its end.
 func (a *attempt) seeBack(ctx context.Context, why Verdict, g Goal, done string) error {
 	a.d.tell(Event{Kind: RollingBack, Deployment: g.ID, TaskDefinition: g.Definition, Message: fmt.Sprintf("rolling back to %s by deployment %s", ecsstatus.ShortName(g.Definition), g.ID)})
+	a.d.keeper.note(ctx, func(j *Journal) { j.State, j.Return, j.Why = StateRollingBack, g.ID, why.Reason })
 	failed := a.goal
 	v, err := a.d.follow(ctx, g, a.r.Timeout)
 	if err != nil {

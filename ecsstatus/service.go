@@ -122,7 +122,9 @@ func (r *Reader) Service(ctx context.Context, name string) (*Service, error) {
 	if !serviceName.MatchString(name) {
 		return nil, r.noSuchService(ctx, name)
 	}
-	out, err := r.ECS.DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: &r.Cluster, Services: []string{name}})
+	out, err := r.ECS.DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: &r.Cluster, Services: []string{name},
+		// The journal of a deployment is in its tags.
+		Include: []types.ServiceField{types.ServiceFieldTags}})
 	if err != nil {
 		return nil, r.noSuchCluster(ctx, err, "describe service "+name)
 	}

@@ -65,7 +65,10 @@ func deploy(c *urfave.Context, stdio cli.Stdio) error {
 	if way.Caller == nil {
 		fmt.Fprintln(stdio.Err, "note: not under sudo: your own AWS credentials are used, AWS alone decides what they may, and the audit log does not hear of it")
 	}
-	d := deployer.New(way.Config, way.Cluster)
+	d, err := newDeployer(way)
+	if err != nil {
+		return err
+	}
 	r := &record{way: way, containerType: request.ContainerType, stderr: stdio.Err}
 	d.Interval, d.Allow, d.Record, d.Tell = c.Duration("interval"), r.allow, r.step, r.watch(renderer.Tell)
 	d.Suggest = way.Suggests(deployAction)
@@ -97,6 +100,7 @@ func deployRequest(c *urfave.Context) (deployer.Request, error) {
 		ContainerType: name, Image: image, Container: c.String("container"), Strategy: strategy,
 		Timeout: c.Duration("timeout"), MaxFailures: c.Int("max-failures"),
 		Force: c.Bool("force"), Supersede: c.Bool("supersede"), SkipImageCheck: c.Bool("skip-image-check"), DryRun: c.Bool("dry-run"),
+		Reason: c.String("reason"),
 	}
 	return request, errors.Join(err1, err2, err3, err4, cli.Filled(c, "container", "strategy", "output", "reason"), limits(c))
 }

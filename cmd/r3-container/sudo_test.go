@@ -16,11 +16,11 @@ import (
 	"jumpsuite/internal/lab/world"
 )
 
-// jumpServer is this machine with an /etc and a /var/log of its own, in which
+// jumpServer is this machine with an /etc, a /var/log and a /var/lib of its own, in which
 // nobody may call r3-container through sudo.
 type jumpServer struct {
-	t                *testing.T
-	etc, log, binary string
+	t                     *testing.T
+	etc, log, lib, binary string
 }
 
 func newJumpServer(t *testing.T, l *lab.Lab) jumpServer {
@@ -41,10 +41,10 @@ func newJumpServer(t *testing.T, l *lab.Lab) jumpServer {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	j := jumpServer{t, filepath.Join(dir, "etc"), filepath.Join(dir, "log"), filepath.Join(dir, "r3-container")}
+	j := jumpServer{t, filepath.Join(dir, "etc"), filepath.Join(dir, "log"), filepath.Join(dir, "lib"), filepath.Join(dir, "r3-container")}
 	j.run("cp", "-a", "/etc", j.etc)
 	j.run("cp", self, j.binary)
-	j.run("mkdir", "-p", "-m", "755", j.log, j.etc+"/jumpsuite/aws")
+	j.run("mkdir", "-p", "-m", "755", j.log, j.lib, j.etc+"/jumpsuite/aws")
 	j.write("sudoers.d/test", fmt.Sprintf("nobody ALL=(root:root) NOPASSWD: %s\n", j.binary), 0o440)
 	j.write("jumpsuite/policy.yaml", strings.ReplaceAll(sudoPolicy, "ENDPOINT", l.URL()), 0o644)
 	credentials := "[default]\n"
@@ -75,8 +75,8 @@ func (j jumpServer) write(name, text string, mode os.FileMode) {
 // sudo calls r3-container as nobody, and returns its exit code and what it said.
 func (j jumpServer) sudo(args ...string) (int, string) {
 	j.t.Helper()
-	script := `mount --bind "$1" /etc && mount --bind "$2" /var/log && shift 2 && exec setpriv --reuid=65534 --regid=65534 --clear-groups sudo -n "$@"`
-	c := exec.Command("unshare", append([]string{"-m", "sh", "-c", script, "sh", j.etc, j.log, j.binary}, args...)...)
+	script := `mount --bind "$1" /etc && mount --bind "$2" /var/log && mount --bind "$3" /var/lib && shift 3 && exec setpriv --reuid=65534 --regid=65534 --clear-groups sudo -n "$@"`
+	c := exec.Command("unshare", append([]string{"-m", "sh", "-c", script, "sh", j.etc, j.log, j.lib, j.binary}, args...)...)
 	out, err := c.CombinedOutput()
 	exit, failed := errors.AsType[*exec.ExitError](err)
 	if err != nil && !failed {
@@ -166,7 +166,7 @@ func TestThroughSudoADeploymentIsRecordedBeforeItIsMade(t *testing.T) {
 		t.Fatalf("exit code %d\n%s", code, out)
 	}
 	lines := j.lines()
-	want := []string{"decision", "open", "change RegisterTaskDefinition:", "change UpdateService:", "change UpdateService:", "change UpdateService:", "close rolled-back"}
+	want := []string{"decision", "open", "change TagResource:", "change RegisterTaskDefinition:", "change UpdateService:", "change UpdateService:", "change UpdateService:", "close rolled-back"}
 	var got []string
 	for _, e := range lines {
 		if e.ID != lines[0].ID || e.Principal.Name != "nobody" || e.Action != "ecs.deploy" || e.Environment != "prod" || e.Reason != "ticket 7" ||
@@ -179,12 +179,12 @@ func TestThroughSudoADeploymentIsRecordedBeforeItIsMade(t *testing.T) {
 	if got[1] = "open"; !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q\n%s", got, want, out)
 	}
-	for n, detail := range map[int]string{1: "strategy replacing, 1 desired, roll-back to web:1", 3: "task-definition/web:2", 4: "web:1, since deployment ecs-svc/", 5: "minimumHealthyPercent 100 and maximumPercent 200", 6: "rolled-back ecs-svc/"} {
+	for n, detail := range map[int]string{1: "strategy replacing, 1 desired, roll-back to web:1", 2: "min=100 max=200", 4: "task-definition/web:2", 5: "web:1, since deployment ecs-svc/", 6: "minimumHealthyPercent 100 and maximumPercent 200", 7: "rolled-back ecs-svc/"} {
 		if !strings.Contains(lines[n].Detail, detail) {
 			t.Errorf("line %d has %q, want %q in it", n, lines[n].Detail, detail)
 		}
 	}
-	if r := lines[6].Result; r.Exit != cli.ExitRolledBack || !strings.Contains(r.Error, "web:crash failed") {
+	if r := lines[7].Result; r.Exit != cli.ExitRolledBack || !strings.Contains(r.Error, "web:crash failed") {
 		t.Errorf("result %+v", r)
 	}
 }

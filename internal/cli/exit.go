@@ -35,7 +35,7 @@ const ExitHelp = `EXIT STATUS:
    69   AWS cannot be reached, or has no credentials for this call
    70   a fault of the program
    73   another deployment of this container type is running
-   74   the audit log cannot be written, so nothing was done
+   74   the audit log or the journal cannot be written, so nothing was done
    75   the deployment failed and was rolled back
    76   the deployment failed and was not rolled back
    77   the policy does not allow it

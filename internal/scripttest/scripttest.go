@@ -162,7 +162,8 @@ type stageKey struct{}
 func setup(e *testscript.Env, engine string) {
 	s := &stage{engine: engine}
 	e.Values[stageKey{}] = s
-	e.Vars = append(e.Vars, "NO_COLOR=1", "TZ=UTC", "LC_ALL=C.UTF-8", "AWS_EC2_METADATA_DISABLED=true")
+	e.Vars = append(e.Vars, "NO_COLOR=1", "TZ=UTC", "LC_ALL=C.UTF-8", "AWS_EC2_METADATA_DISABLED=true",
+		"XDG_STATE_HOME="+filepath.Join(e.WorkDir, ".state"))
 	e.Defer(func() { s.end(e.T()) })
 }
 

@@ -1,0 +1,368 @@
+package deployer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+
+	"jumpsuite/ecsstatus"
+	"jumpsuite/internal/cli"
+)
+
+const (
+	// beat is how often, on AWS's clock, a journal says that its process lives.
+	beat = time.Minute
+	// deadAfter is without how long a sign of life, on AWS's clock, a process on
+	// another machine is taken for dead.
+	deadAfter = 4 * beat
+	// noteTime is how long, on our clock, a note in the journal of something
+	// under way may take: what it is about must not wait for it.
+	noteTime = 10 * time.Second
+)
+
+// keeper keeps the journal of one attempt: in the tags of its service, and in a
+// file under the attempt's lock where the Deployer has a folder for that.
+type keeper struct {
+	d      *Deployer
+	j      Journal
+	arn    string // of the service
+	shelf  shelf  // its path is empty: no file, no lock
+	lock   *lock
+	former string // the holder whose journal the tags had before
+	unsaid bool   // the tags do not have j
+}
+
+// shelf is where the journals of a service are on this machine.
+func (d *Deployer) shelf(s *ecsstatus.Service) shelf {
+	if d.Folder == "" {
+		return shelf{}
+	}
+	place, err := arn.Parse(s.ARN)
+	if err != nil {
+		place = arn.ARN{AccountID: "unknown", Region: d.region}
+	}
+	cluster := ecsstatus.ShortName(aws.ToString(s.AWS.ClusterArn))
+	return shelf{filepath.Join(d.Folder, place.AccountID+"."+place.Region+"."+cluster, s.Name)}
+}
+
+// journalOf is the journal of a service, of its tags or, where someone has
+// removed these, the last one of this machine.
+func (d *Deployer) journalOf(s *ecsstatus.Service) (Journal, bool) {
+	if j, ok := JournalOf(s); ok {
+		return j, true
+	}
+	if at := d.shelf(s); at.path != "" {
+		if js := at.journals(); len(js) > 0 {
+			return js[0], true
+		}
+	}
+	return Journal{}, false
+}
+
+// held reports whether a journal's process is still at it.
+func (d *Deployer) held(ctx context.Context, s *ecsstatus.Service, j Journal) bool {
+	if j.State.Ended() || j.Left {
+		return false
+	}
+	if at := d.shelf(s); at.path != "" {
+		if alive, known := at.lives(ctx, j.Attempt, j.Holder); known {
+			return alive
+		}
+	}
+	return d.clock.Now().Sub(j.Changed) < deadAfter
+}
+
+// Who says whose a journal is.
+func (j Journal) Who() string {
+	return fmt.Sprintf("%s on %s, since %s", j.By, j.Host, j.Began.UTC().Format(time.DateTime+" MST"))
+}
+
+// open writes the journal of what is going to be done, before it is. From here
+// on the attempt has a journal, which finish closes.
+func (a *attempt) open(ctx context.Context) error {
+	k := a.d.newKeeper(a.now.Service, a.journal())
+	if err := k.take(ctx, a.r.Supersede); err != nil {
+		return a.unchanged(err, "")
+	}
+	a.d.keeper = k
+	if err := a.record("TagResource: the journal of %s: %s had %s", a.r.ContainerType, a.plan.Base, k.j.Before.pairs()); err != nil {
+		k.j.State = StateAbandoned
+		k.keep()
+		k.give(true)
+		return err
+	}
+	if err := k.put(ctx); err != nil {
+		return a.finish(ctx, a.unchanged(err, ""))
+	}
+	return nil
+}
+
+// journal is the journal that an attempt begins with.
+func (a *attempt) journal() Journal {
+	now := a.d.clock.Now()
+	s := a.now.Service
+	low, high := percents(s)
+	j := Journal{Attempt: mark(), State: StateBegun, Began: now, ContainerType: s.Name, Reason: a.r.Reason,
+		Image: a.plan.To, Container: a.plan.Container, Digest: a.plan.Digest, Strategy: a.r.Strategy, MaxFailures: a.r.MaxFailures,
+		Before: Before{Definition: a.plan.Base, Desired: s.Desired, MinimumHealthy: low, Maximum: high, Breaker: breaker(s)}, Back: a.plan.Back}
+	if p := s.Primary(); p != nil {
+		j.Before.Deployment = p.ID
+	}
+	return j.inherit(a.former)
+}
+
+// inherit takes over what an attempt that never ended has left behind: its
+// percents are still to be put back.
+func (j Journal) inherit(former Journal) Journal {
+	if former.leftPercents(j.Before.MinimumHealthy, j.Before.Maximum) {
+		j.Before.MinimumHealthy, j.Before.Maximum = former.Before.MinimumHealthy, former.Before.Maximum
+	}
+	return j
+}
+
+// leftPercents reports whether a service's percents are those of the strategy
+// replacing, left behind by a journal that says what they were before.
+func (j Journal) leftPercents(low, high int) bool {
+	return j.Strategy == Replacing && !j.State.Ended() && low == 0 && high == 100 && j.Before.Maximum > 0 &&
+		(j.Before.MinimumHealthy != 0 || j.Before.Maximum != 100)
+}
+
+func (d *Deployer) newKeeper(s *ecsstatus.Service, j Journal) *keeper {
+	former, _ := JournalOf(s)
+	j.Holder, j.Changed, j.Left = mark()[:12], d.clock.Now(), false
+	if j.By == "" {
+		j.By, j.Host = d.By, d.Host
+	}
+	return &keeper{d: d, j: j, arn: s.ARN, shelf: d.shelf(s), former: former.Holder}
+}
+
+// take takes the lock and writes the file. Nothing is begun without.
+func (k *keeper) take(ctx context.Context, over bool) (err error) {
+	if k.shelf.path == "" {
+		return nil
+	}
+	who := fmt.Sprintf("%s (process %d) since %s", k.d.By, os.Getpid(), instant(k.j.Changed))
+	k.lock, err = k.shelf.take(ctx, k.j.Attempt, k.j.Holder, who, over)
+	if held, ok := errors.AsType[*heldError](err); ok {
+		return cli.Errorf(cli.ExitBusy, "follow it with: r3-container wait --container-type "+k.j.ContainerType, "%s: %w", k.j.ContainerType, held)
+	}
+	if err == nil {
+		err = k.shelf.save(k.j)
+	}
+	if err != nil {
+		k.give(false)
+		return &UnwritableError{Err: err}
+	}
+	return nil
+}
+
+// give gives the lock back.
+func (k *keeper) give(ended bool) {
+	k.lock.release(ended)
+	k.lock = nil
+	if k.d.keeper == k {
+		k.d.keeper = nil
+	}
+}
+
+// put writes the tags, and makes sure of it.
+func (k *keeper) put(ctx context.Context) error {
+	there := func(ctx context.Context) (bool, error) {
+		s, err := k.d.reader.Service(ctx, k.j.ContainerType)
+		if err != nil {
+			return false, err
+		}
+		j, _ := JournalOf(s)
+		return j.Holder == k.j.Holder && j.State == k.j.State, nil
+	}
+	return k.d.change(ctx, "write the journal of "+k.j.ContainerType+" into the service's tags", k.tag, there)
+}
+
+func (k *keeper) tag(ctx context.Context) error {
+	_, err := k.d.ecs.TagResource(ctx, &ecs.TagResourceInput{ResourceArn: &k.arn, Tags: k.j.tags()})
+	k.unsaid = err != nil
+	return err
+}
+
+// note changes the journal of something that is under way. It goes on even if
+// that cannot be written: the tags are tried again with the next look.
+func (k *keeper) note(ctx context.Context, change func(*Journal)) {
+	if k == nil {
+		return
+	}
+	change(&k.j)
+	k.write(ctx)
+}
+
+func (k *keeper) write(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTime)
+	defer cancel()
+	k.j.Changed = k.d.clock.Now()
+	k.keep()
+	_ = k.tag(ctx) // see unsaid
+}
+
+// keep writes the file. What is under way goes on when the disk is full: the
+// tags have it too.
+func (k *keeper) keep() {
+	if k.shelf.path != "" {
+		_ = k.shelf.save(k.j)
+	}
+}
+
+// seen looks at the journal in a service's tags as it is now: whose it is, and
+// whether it is time to write it again. The verdict is Superseded if someone
+// else has taken over.
+func (k *keeper) seen(ctx context.Context, s *ecsstatus.Service) Verdict {
+	if k == nil || s == nil || s.Status != "ACTIVE" {
+		return Verdict{}
+	}
+	j, theirs := k.theirs(s)
+	switch {
+	case theirs && j.State == StateBegun:
+		return Verdict{} // they may still give way, as our deployment is there
+	case theirs && j.State != StateAbandoned:
+		return Verdict{Outcome: Superseded, Other: j.Deployment, Reason: j.tookOver()}
+	case theirs, k.unsaid, k.d.clock.Now().Sub(k.j.Changed) >= beat:
+		k.write(ctx)
+	}
+	return Verdict{}
+}
+
+// theirs is the journal in a service's tags if it is someone else's, and newer:
+// a read may be old.
+func (k *keeper) theirs(s *ecsstatus.Service) (Journal, bool) {
+	j, ok := JournalOf(s)
+	return j, ok && j.Holder != k.j.Holder && j.Holder != k.former
+}
+
+func (j Journal) tookOver() string {
+	switch {
+	case j.State == StateRollingBack || j.State == StateRolledBack:
+		return "it is rolled back to " + j.Back + " by " + j.Who()
+	case j.Deployment == "":
+		return "it was taken over by " + j.Who()
+	}
+	return fmt.Sprintf("deployment %s to %s took over, by %s", j.Deployment, j.Definition, j.Who())
+}
+
+// mine makes sure, right before a service is updated, that the journal in its
+// tags is this attempt's and that nobody's deployment has begun since the
+// preflight: of two who begin at the same time, the one whose journal was
+// written over gives way.
+func (a *attempt) mine(ctx context.Context) error {
+	k := a.d.keeper
+	if k == nil {
+		return nil
+	}
+	var now *ecsstatus.Service
+	limited, cancel := context.WithTimeout(ctx, changeTime)
+	defer cancel()
+	there, err := a.d.settle(limited, func(ctx context.Context) (done bool, err error) {
+		if now, err = a.d.reader.Service(ctx, a.r.ContainerType); err != nil {
+			return false, err
+		}
+		j, ok := JournalOf(now)
+		return ok && j.Holder != k.former, nil
+	})
+	switch {
+	case ctx.Err() != nil:
+		return cli.Errorf(cli.ExitInterrupted, "", "%v", context.Cause(ctx))
+	case err != nil:
+		return fmt.Errorf("read the journal of %s again: %w", a.r.ContainerType, err)
+	case !there:
+		return cli.Errorf(cli.ExitUnavailable, "try again", "AWS does not show the journal of %s that was written into the service's tags", a.r.ContainerType)
+	}
+	if j, theirs := k.theirs(now); theirs {
+		return cli.Errorf(cli.ExitBusy, a.d.follows(), "another deployment of %s began at the same time: %s", a.r.ContainerType, j.Who())
+	}
+	if p := now.Primary(); p != nil && !a.r.Supersede && !ids(a.now.Service)[p.ID] {
+		return cli.Errorf(cli.ExitBusy, a.d.follows(), "another deployment of %s began meanwhile: %s to %s", a.r.ContainerType, p.ID, ecsstatus.ShortName(p.TaskDefinition))
+	}
+	return nil
+}
+
+// follows is how a person follows what is under way.
+func (d *Deployer) follows() string {
+	return "follow it with: r3-container wait --container-type " + d.name
+}
+
+// finish closes the journal as the error of the attempt says, and lets go of the lock.
+func (a *attempt) finish(ctx context.Context, err error) error {
+	k := a.d.keeper
+	if k == nil {
+		return err
+	}
+	if state, ended := ending(err, a.goal.ID != ""); ended {
+		k.j.State = state
+	} else {
+		k.j.Left = true
+	}
+	if err != nil && k.j.Why == "" {
+		k.j.Why = err.Error()
+	}
+	k.close(ctx)
+	return err
+}
+
+// ending is the state that an attempt ended in: false if it has not, and ECS
+// goes on. began says whether its deployment had begun.
+func ending(err error, began bool) (State, bool) {
+	if _, unknown := errors.AsType[*UncertainError](err); unknown {
+		return "", false
+	}
+	code := cli.ExitCode(err)
+	switch {
+	case code == cli.ExitBusy && began:
+		return StateSuperseded, true
+	case !began && err != nil:
+		return StateAbandoned, true
+	case code == cli.ExitOK:
+		return StateDeployed, true
+	case code == cli.ExitRolledBack:
+		return StateRolledBack, true
+	case code == cli.ExitNotRolledBack:
+		return StateNotRolledBack, true
+	}
+	return "", false
+}
+
+// close writes the last state, unless someone else's journal is in the tags.
+func (k *keeper) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTime)
+	defer cancel()
+	k.j.Changed = k.d.clock.Now()
+	k.keep()
+	s, err := k.d.reader.Service(ctx, k.j.ContainerType)
+	if err == nil && s.Status == "ACTIVE" {
+		if j, theirs := k.theirs(s); !theirs || j.State == StateAbandoned {
+			_, _ = k.d.once(ctx, func(ctx context.Context) (bool, error) { return true, k.tag(ctx) })
+		}
+	}
+	k.shelf.prune()
+	k.give(k.j.State.Ended())
+}
+
+// checkJournal finds what keeps the attempt from having a journal, and whose
+// journal is in the way. One whose process has died, or left ECS going, is
+// none: what it has left behind is taken over.
+func (a *attempt) checkJournal(ctx context.Context) []error {
+	var found []error
+	if err := tagRoom(a.now.Service, Journal{Before: Before{Definition: a.plan.Base}, Back: a.plan.Back}); err != nil {
+		found = append(found, err)
+	}
+	if !a.r.Supersede && a.former.State == StateBegun && a.d.held(ctx, a.now.Service, a.former) {
+		found = append(found, cli.Errorf(cli.ExitBusy, a.d.follows(), "another deployment of %s is beginning: %s, to %s", a.r.ContainerType, a.former.Who(), a.former.Image))
+	}
+	return found
+}
+
+// backMark is the mark of the revision that a roll-back registers, if it must.
+func (j Journal) backMark() string { return j.Attempt + "-back" }
