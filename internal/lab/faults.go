@@ -84,6 +84,8 @@ func (v verdict) failure(q *wire.Request) error {
 		return q.Throttled()
 	case "denied":
 		return q.Refusal("User is not authorized to perform: " + q.Service.Name + ":" + q.Operation)
+	case "concurrent":
+		return &wire.Error{Status: http.StatusBadRequest, Code: "ClientException", Message: "Too many concurrent attempts to create a new revision of the specified family."}
 	case "cut":
 		return errCut
 	case "server":

@@ -180,6 +180,7 @@ func TestFaults(t *testing.T) {
 		{"pattern", "{operation: List*, error: denied}", []string{"AccessDeniedException", "AccessDeniedException"}},
 		{"unavailable", "{operation: '*', error: unavailable, times: 1}", []string{"ServiceUnavailable", ""}},
 		{"cut", "{operation: ListClusters, error: cut, times: 1}", []string{"no answer", ""}},
+		{"concurrent", "{operation: ListClusters, error: concurrent, times: 1}", []string{"ClientException", ""}},
 		{"another operation", "{operation: ListTasks, error: cut}", []string{""}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -317,6 +318,14 @@ func TestImagesComeAndGo(t *testing.T) {
 	}
 	want := "image-delete api:3: there is no image api:3"
 	if err := l.Do(world.Action{Do: "image-delete", To: "api:3"}); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestSomebodysDeploymentIsRefusedWhatAWSRefuses(t *testing.T) {
+	l := start(t, small)
+	want := "deploy api: deploy: ClientException: Container.image contains invalid characters."
+	if err := l.Do(world.Action{Do: "deploy", To: "api", Value: "x y"}); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -209,7 +209,46 @@ var scenarios = []scenario{
 		return d.RolloutState == types.DeploymentRolloutStateInProgress && *p.look().DeploymentConfiguration.MaximumPercent == 100
 	}}},
 	{world: "protected-tasks", seen: []func(*play) bool{event("under protection")}},
+	{world: "blue-green", seen: []func(*play) bool{stageSeen("BAKE_TIME"), rolloutSeen(types.ServiceDeploymentStatusSuccessful)}},
+	{world: "blue-green-hook-fails", seen: []func(*play) bool{rolloutSeen(types.ServiceDeploymentStatusRollbackSuccessful), func(p *play) bool {
+		return p.rollout().LifecycleHookDetails[0].Status == types.DeploymentLifecycleHookStatusFailed
+	}}},
+	{world: "blue-green-paused", seen: []func(*play) bool{func(p *play) bool {
+		hooks := p.rollout().LifecycleHookDetails
+		return len(hooks) == 1 && hooks[0].Status == types.DeploymentLifecycleHookStatusAwaitingAction
+	}}},
+	{world: "blue-green-alarm", seen: []func(*play) bool{event("deployment failed: alarm detected."), rolloutSeen(types.ServiceDeploymentStatusRollbackSuccessful)}},
+	{world: "wrong-architecture", seen: []func(*play) bool{stopped(types.TaskStopCodeEssentialContainerExited, "Essential container in task exited"), func(p *play) bool {
+		p.update(p.register("4", func(*types.ContainerDefinition) {}))
+		return p.err == nil
+	}, stopped(types.TaskStopCodeTaskFailedToStart, "no matching manifest for linux/amd64"), func(p *play) bool {
+		p.update(p.register("3", func(*types.ContainerDefinition) {}))
+		return p.err == nil
+	}, func(p *play) bool {
+		return p.deployment("PRIMARY").RolloutState == types.DeploymentRolloutStateCompleted
+	}}},
 	{world: "other-kinds", deploy: func(*play) {}, seen: []func(*play) bool{otherKinds}},
+}
+
+// rollout is api's last service deployment.
+func (p *play) rollout() types.ServiceDeployment {
+	s := p.look()
+	if s == nil || s.CurrentServiceDeployment == nil {
+		return types.ServiceDeployment{}
+	}
+	out, err := p.client.DescribeServiceDeployments(p.t.Context(), &ecs.DescribeServiceDeploymentsInput{ServiceDeploymentArns: []string{*s.CurrentServiceDeployment}})
+	if err != nil || len(out.ServiceDeployments) == 0 {
+		return types.ServiceDeployment{}
+	}
+	return out.ServiceDeployments[0]
+}
+
+func stageSeen(stage types.ServiceDeploymentLifecycleStage) func(*play) bool {
+	return func(p *play) bool { return p.rollout().LifecycleStage == stage }
+}
+
+func rolloutSeen(status types.ServiceDeploymentStatus) func(*play) bool {
+	return func(p *play) bool { return p.rollout().Status == status }
 }
 
 // otherKinds looks at the services that have no ordinary deployments.

@@ -106,6 +106,9 @@ func (e *Engine) fetch(ctx context.Context, c *contained) (pulled, error) {
 	if err != nil {
 		return pulled{}, err
 	}
+	if behaviour, err = behaviour.For(c.task.Host.Arch); err != nil {
+		return pulled{}, err
+	}
 	e.remember(digest, behaviour)
 	p := pulled{reference: c.spec.Image, exact: repository + "@" + digest, digest: digest, behaviour: behaviour}
 	if err := e.Clock.Sleep(ctx, time.Duration(behaviour.Pull)); err != nil {

@@ -45,6 +45,7 @@ var actions = map[string]func(*Plane, world.Action) error{
 	"stop-task":         (*Plane).actStop,
 	"target-health":     onService((*Plane).actTargetHealth),
 	"container-health":  onService((*Plane).actContainerHealth),
+	"alarm":             onService((*Plane).actAlarm),
 	"cluster-empty":     (*Plane).actEmpty,
 }
 
@@ -208,18 +209,42 @@ func (p *Plane) actDeploy(s *service, image string) error {
 	old := s.definition().td
 	containers := slices.Clone(old.ContainerDefinitions)
 	containers[0].Image = ptr(p.world.Reference(image))
-	d := p.register(&sdk.RegisterTaskDefinitionInput{
+	in := &sdk.RegisterTaskDefinitionInput{
 		Family: old.Family, ContainerDefinitions: containers, NetworkMode: old.NetworkMode, Cpu: old.Cpu, Memory: old.Memory, Volumes: old.Volumes,
 		RequiresCompatibilities: old.RequiresCompatibilities, RuntimePlatform: old.RuntimePlatform, PlacementConstraints: old.PlacementConstraints,
-		TaskRoleArn: old.TaskRoleArn, ExecutionRoleArn: old.ExecutionRoleArn, Tags: s.definition().tags,
-	})
-	p.deploy(s, d)
+		TaskRoleArn: old.TaskRoleArn, ExecutionRoleArn: old.ExecutionRoleArn, Tags: tagged(s.definition().tags),
+	}
+	if err := checkDefinition(in); err != nil {
+		return err
+	}
+	p.deploy(s, p.register(in))
 	return nil
+}
+
+// tagged is nil for no tags: RegisterTaskDefinition refuses an empty list.
+func tagged(tags []types.Tag) []types.Tag {
+	if len(tags) == 0 {
+		return nil
+	}
+	return tags
 }
 
 func (p *Plane) actDeregister(a world.Action) error {
 	_, err := p.deregister(a.To)
 	return err
+}
+
+func (p *Plane) actAlarm(s *service, value string) error {
+	on, err := onOff(value)
+	if err != nil {
+		return err
+	}
+	if on && s.config.Alarms == nil {
+		return errors.New("the service has no alarms")
+	}
+	s.alarm = on
+	p.kick(s, 0)
+	return nil
 }
 
 func (p *Plane) actProtect(s *service, value string) error {

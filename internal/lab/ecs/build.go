@@ -47,7 +47,7 @@ func (p *Plane) buildInstance(c *cluster, h world.Host) *instance {
 	id := p.hexID(32)
 	i := &instance{
 		seq: p.nextSeq(), index: len(c.instances), cluster: c, id: id, arn: p.arn("container-instance", c.name, id),
-		ec2: h.Instance, ip: h.IP, zone: p.region + h.Zone, arch: h.Arch, cpu: h.CPU, memory: h.Memory, enis: orInt(h.ENIs, 15),
+		ec2: h.Instance, ip: h.IP, zone: p.region + h.Zone, arch: h.Arch, cpu: h.CPU, memory: h.Memory, enis: orInt(h.ENIs, 15), gpus: h.GPUs,
 		reserved: slices.Concat(agentPorts, h.Ports), ports: map[hostPort]bool{}, nextPort: 32768,
 		status: "ACTIVE", connected: !h.Lost, cached: map[string]string{}, registered: p.now().Add(-hostAge), version: 3,
 	}
@@ -77,7 +77,7 @@ func (p *Plane) buildService(c *cluster, w *world.Service) {
 	s := p.newService(c, p.createInput(w))
 	s.config = p.buildConfig(w)
 	s.controller = types.DeploymentControllerType(w.Controller)
-	s.bake, s.protect = time.Duration(w.Bake), w.Protected
+	s.bake, s.stepBake, s.protect = time.Duration(w.Bake), time.Duration(w.StepBake), w.Protected
 	s.desired = *w.Desired
 	s.created = p.now().Add(-serviceAge)
 	c.services = append(c.services, s)
@@ -103,6 +103,16 @@ func (p *Plane) createInput(w *world.Service) *sdk.CreateServiceInput {
 	if len(in.LoadBalancers) > 0 || w.Grace > 0 {
 		in.HealthCheckGracePeriodSeconds = ptr(int32(time.Duration(w.Grace).Seconds()))
 	}
+	if w.CapacityProvider != "" {
+		in.CapacityProviderStrategy = []types.CapacityProviderStrategyItem{{CapacityProvider: &w.CapacityProvider, Weight: 1}}
+	}
+	for _, c := range w.Constraints {
+		if c == string(types.PlacementConstraintTypeDistinctInstance) {
+			in.PlacementConstraints = append(in.PlacementConstraints, types.PlacementConstraint{Type: types.PlacementConstraintTypeDistinctInstance})
+			continue
+		}
+		in.PlacementConstraints = append(in.PlacementConstraints, types.PlacementConstraint{Type: types.PlacementConstraintTypeMemberOf, Expression: &c})
+	}
 	if w.NetworkMode == "awsvpc" {
 		in.NetworkConfiguration = &types.NetworkConfiguration{AwsvpcConfiguration: &types.AwsVpcConfiguration{
 			AssignPublicIp: types.AssignPublicIpDisabled, Subnets: []string{"subnet-0" + p.hexID(16)}, SecurityGroups: []string{"sg-0" + p.hexID(16)}}}
@@ -118,10 +128,26 @@ func (p *Plane) buildGroups(w *world.Service) []types.LoadBalancer {
 			b.LoadBalancerName = ptr(l.TargetGroup)
 		} else {
 			b.TargetGroupArn = ptr(p.addGroup(w, l))
+			b.AdvancedConfiguration = p.advanced(w, l)
 		}
 		out = append(out, b)
 	}
 	return out
+}
+
+// advanced is the second target group of a balancer, with the listener rules
+// that share the traffic between the two. The rules are names and no more.
+func (p *Plane) advanced(w *world.Service, l world.LoadBalancer) *types.AdvancedConfiguration {
+	if l.Alternate == "" {
+		return nil
+	}
+	rule := func(port string) *string {
+		return ptr("arn:aws:elasticloadbalancing:" + p.region + ":" + p.account + ":listener-rule/app/lab/" + p.hexID(16) + "/" + port + "/" + p.hexID(16))
+	}
+	other := l
+	other.TargetGroup = l.Alternate
+	return &types.AdvancedConfiguration{AlternateTargetGroupArn: ptr(p.addGroup(w, other)), ProductionListenerRule: rule("443"), TestListenerRule: rule("8443"),
+		RoleArn: ptr("arn:aws:iam::" + p.account + ":role/ecsInfrastructureRoleForLoadBalancers")}
 }
 
 func (p *Plane) addGroup(w *world.Service, l world.LoadBalancer) string {
@@ -139,6 +165,19 @@ func (p *Plane) buildConfig(w *world.Service) types.DeploymentConfiguration {
 	c.MinimumHealthyPercent, c.MaximumPercent = ptr(int32(*w.Min)), ptr(int32(*w.Max))
 	c.Strategy = types.DeploymentStrategy(w.Strategy)
 	c.BakeTimeInMinutes = ptr(int32((time.Duration(w.Bake) + time.Minute - 1) / time.Minute))
+	percent, minutes := orNumber(w.Percent), ptr(int32((time.Duration(w.StepBake)+time.Minute-1)/time.Minute))
+	switch c.Strategy {
+	case types.DeploymentStrategyLinear:
+		c.LinearConfiguration = &types.LinearConfiguration{StepPercent: percent, StepBakeTimeInMinutes: minutes}
+	case types.DeploymentStrategyCanary:
+		c.CanaryConfiguration = &types.CanaryConfiguration{CanaryPercent: percent, CanaryBakeTimeInMinutes: minutes}
+	}
+	for i, h := range w.Hooks {
+		c.LifecycleHooks = append(c.LifecycleHooks, p.buildHook(w, i, h))
+	}
+	if len(w.Alarms) > 0 {
+		c.Alarms = &types.DeploymentAlarms{AlarmNames: w.Alarms, Enable: true, Rollback: true}
+	}
 	if b := w.CircuitBreaker; b != nil {
 		c.DeploymentCircuitBreaker = &types.DeploymentCircuitBreaker{
 			Enable: b.Enable, Rollback: b.Rollback, ResetOnHealthyTask: ptr(!b.NoResetHealthy),
@@ -146,6 +185,31 @@ func (p *Plane) buildConfig(w *world.Service) types.DeploymentConfiguration {
 		}
 	}
 	return c
+}
+
+// orNumber is nil for zero, which stands for AWS's default.
+func orNumber(f float64) *float64 {
+	if f == 0 {
+		return nil
+	}
+	return &f
+}
+
+func (p *Plane) buildHook(w *world.Service, n int, h world.Hook) types.DeploymentLifecycleHook {
+	out := types.DeploymentLifecycleHook{TargetType: types.DeploymentLifecycleHookTargetTypePause}
+	for _, s := range h.Stages {
+		out.LifecycleStages = append(out.LifecycleStages, types.DeploymentLifecycleHookStage(s))
+	}
+	if h.Timeout > 0 || h.Action != "" {
+		minutes := max(int32(time.Duration(h.Timeout)/time.Minute), 1)
+		out.TimeoutConfiguration = &types.DeploymentLifecycleHookTimeoutConfiguration{TimeoutInMinutes: &minutes, Action: types.DeploymentLifecycleHookAction(h.Action)}
+	}
+	if h.Type != "PAUSE" {
+		arn := fmt.Sprintf("arn:aws:lambda:%s:%s:function:%s-hook-%d", p.region, p.account, w.Name, n+1)
+		out.TargetType, out.HookTargetArn, out.RoleArn = types.DeploymentLifecycleHookTargetTypeAwsLambda, &arn, ptr("arn:aws:iam::"+p.account+":role/ecsHooks")
+		p.lambdas[arn] = h
+	}
+	return out
 }
 
 // buildDefinition registers the family of a service, up to the revision in use.
@@ -186,6 +250,9 @@ func (p *Plane) containerDefinition(c world.Container) types.ContainerDefinition
 	}
 	if c.Port != 0 {
 		out.PortMappings = []types.PortMapping{{ContainerPort: number(c.Port), HostPort: number(c.HostPort), Protocol: types.TransportProtocolTcp}}
+	}
+	if c.GPUs > 0 {
+		out.ResourceRequirements = []types.ResourceRequirement{{Type: types.ResourceTypeGpu, Value: ptr(fmt.Sprint(c.GPUs))}}
 	}
 	if h := c.Health; h != nil {
 		seconds := func(d world.Duration) *int32 { return number(int(time.Duration(d).Seconds())) }

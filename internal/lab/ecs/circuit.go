@@ -38,9 +38,11 @@ func (d *deployment) resets() bool {
 	return b == nil || b.ResetOnHealthyTask == nil || *b.ResetOnHealthyTask
 }
 
-// monitored reports whether the circuit breaker looks at the deployment.
+// monitored reports whether the circuit breaker looks at the deployment: it "can
+// only be used for services using the rolling update" (doc comment of
+// DeploymentConfiguration).
 func (d *deployment) monitored() bool {
-	return d.status == "PRIMARY" && d.state == types.DeploymentRolloutStateInProgress && breakerOf(d.service.config) != nil && d.service.rolls()
+	return d.status == "PRIMARY" && d.state == types.DeploymentRolloutStateInProgress && breakerOf(d.service.config) != nil && d.service.rolls() && !stagedStrategy(d.service.config.Strategy)
 }
 
 // anyRunning tells the circuit breaker's second stage, in which a task of the

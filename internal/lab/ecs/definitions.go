@@ -262,16 +262,31 @@ func checkContainer(c types.ContainerDefinition, in *sdk.RegisterTaskDefinitionI
 	if !containerPattern.MatchString(str(c.Name)) {
 		return clientError("Container.name should not be null or empty.")
 	}
-	if str(c.Image) == "" {
-		return clientError("Container.image should not be null or empty.")
-	}
-	if strings.ContainsAny(*c.Image, " \t\n") {
-		return clientError(fmt.Sprintf("Container.image contains invalid characters: %s", *c.Image))
+	if err := checkImage(str(c.Image)); err != nil {
+		return err
 	}
 	if err := checkMemory(c, in); err != nil {
 		return err
 	}
 	return checkPorts(c, in.NetworkMode)
+}
+
+// imagePattern is what AWS takes for an image: "up to 255 letters (uppercase and
+// lowercase), numbers, hyphens, underscores, colons, periods, forward slashes, and
+// number signs" (doc comment of ContainerDefinition.Image), and the @ of a digest,
+// which the same comment shows.
+var imagePattern = regexp.MustCompile(`^[A-Za-z0-9_:./#@-]+$`)
+
+func checkImage(image string) error {
+	switch {
+	case image == "":
+		return clientError("Container.image should not be null or empty.")
+	case len(image) > 255:
+		return clientError("Container.image should be 255 characters or less.")
+	case !imagePattern.MatchString(image):
+		return clientError("Container.image contains invalid characters.")
+	}
+	return nil
 }
 
 func checkMemory(c types.ContainerDefinition, in *sdk.RegisterTaskDefinitionInput) error {

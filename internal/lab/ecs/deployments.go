@@ -117,6 +117,9 @@ func (r *rollout) render() types.ServiceDeployment {
 		if r.over {
 			out.Alarms.Status = types.ServiceDeploymentRollbackMonitorsStatusMonitoringComplete
 		}
+		if r.alarmed {
+			out.Alarms.Status, out.Alarms.TriggeredAlarmNames = types.ServiceDeploymentRollbackMonitorsStatusTriggered, a.AlarmNames
+		}
 	}
 	for _, d := range r.sources {
 		out.SourceServiceRevisions = append(out.SourceServiceRevisions, r.summary(d))
@@ -175,6 +178,13 @@ func (r *revision) render() types.ServiceRevision {
 		ServiceRevisionArn: ptr(r.arn), ServiceArn: ptr(r.service.arn), ClusterArn: ptr(r.service.cluster.arn),
 		TaskDefinition: r.def.td.TaskDefinitionArn, CreatedAt: when(r.created), LaunchType: r.service.launchType,
 		LoadBalancers: r.balancers, NetworkConfiguration: r.network, ContainerImages: []types.ContainerImage{},
+	}
+	for i, b := range r.balancers {
+		if a := b.AdvancedConfiguration; a != nil {
+			out.ResolvedConfiguration = first(out.ResolvedConfiguration, &types.ResolvedConfiguration{})
+			out.ResolvedConfiguration.LoadBalancers = append(out.ResolvedConfiguration.LoadBalancers,
+				types.ServiceRevisionLoadBalancer{TargetGroupArn: ptr(r.groups[i]), ProductionListenerRule: a.ProductionListenerRule})
+		}
 	}
 	for _, c := range r.def.td.ContainerDefinitions {
 		out.ContainerImages = append(out.ContainerImages, types.ContainerImage{ContainerName: c.Name, Image: c.Image, ImageDigest: orNil(r.digests[*c.Name])})

@@ -261,9 +261,10 @@ func (i *instance) render(include []types.ContainerInstanceField) types.Containe
 		ContainerInstanceArn: ptr(i.arn), Ec2InstanceId: ptr(i.ec2), Status: ptr(i.status), AgentConnected: i.connected,
 		RegisteredAt: when(i.registered), Version: i.version,
 		VersionInfo:         &types.VersionInfo{AgentVersion: ptr("1.86.3"), AgentHash: ptr("1a2b3c4d"), DockerVersion: ptr("DockerVersion: 25.0.8")},
-		RegisteredResources: resources(i.cpu, i.memory, i.reserved),
-		RemainingResources:  resources(i.cpu-i.usedCPU, i.memory-i.usedMemory, i.fixedPorts()),
-		Attributes:          i.allAttributes(), Attachments: []types.Attachment{}, Tags: []types.Tag{},
+		RegisteredResources: append(resources(i.cpu, i.memory, i.reserved, nil), gpuResource(i.gpus)...),
+		RemainingResources: append(resources(i.cpu-i.usedCPU, i.memory-i.usedMemory, slices.Concat(i.reserved, i.fixedPorts(false)), i.fixedPorts(true)),
+			gpuResource(i.gpus-i.usedGPUs)...),
+		Attributes: i.allAttributes(), Attachments: []types.Attachment{}, Tags: []types.Tag{},
 	}
 	for _, t := range i.tasks {
 		if t.running() {
@@ -281,15 +282,15 @@ func (i *instance) render(include []types.ContainerInstanceField) types.Containe
 	return out
 }
 
-// fixedPorts are the host ports that are taken: reserved ones, and those that
-// task definitions name. Ports that docker chose are not among them: the
+// fixedPorts are the host ports, TCP's or UDP's, that tasks have because their
+// definitions name them. Ports that docker chose are not among them: the
 // scheduler learns of them too late to reckon with them.
-func (i *instance) fixedPorts() []int {
-	ports := slices.Clone(i.reserved)
+func (i *instance) fixedPorts(udp bool) []int {
+	var ports []int
 	for _, t := range i.tasks {
 		for _, c := range t.containers {
 			for _, b := range c.ports {
-				if b.fixed && !b.udp {
+				if b.fixed && b.udp == udp {
 					ports = append(ports, b.host)
 				}
 			}
@@ -300,17 +301,33 @@ func (i *instance) fixedPorts() []int {
 
 // resources are the four of an EC2 instance. PORTS are the ones that are taken,
 // in the registered ones as in the remaining ones.
-func resources(cpu, memory int, ports []int) []types.Resource {
-	taken := make([]string, len(ports))
-	for n, port := range ports {
-		taken[n] = strconv.Itoa(port)
+func resources(cpu, memory int, ports, udp []int) []types.Resource {
+	taken := func(ports []int) []string {
+		out := make([]string, len(ports))
+		for n, port := range ports {
+			out[n] = strconv.Itoa(port)
+		}
+		return out
 	}
 	return []types.Resource{
 		{Name: ptr("CPU"), Type: ptr("INTEGER"), IntegerValue: int32(cpu)},
 		{Name: ptr("MEMORY"), Type: ptr("INTEGER"), IntegerValue: int32(memory)},
-		{Name: ptr("PORTS"), Type: ptr("STRINGSET"), StringSetValue: taken},
-		{Name: ptr("PORTS_UDP"), Type: ptr("STRINGSET"), StringSetValue: []string{}},
+		{Name: ptr("PORTS"), Type: ptr("STRINGSET"), StringSetValue: taken(ports)},
+		{Name: ptr("PORTS_UDP"), Type: ptr("STRINGSET"), StringSetValue: taken(udp)},
 	}
+}
+
+// gpuResource is the fifth one, which instances with GPUs have: their ids, of
+// those that are free in the remaining ones.
+func gpuResource(n int) []types.Resource {
+	if n == 0 {
+		return nil
+	}
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("GPU-%08d", i)
+	}
+	return []types.Resource{{Name: ptr("GPU"), Type: ptr("STRINGSET"), StringSetValue: ids}}
 }
 
 // when is a time for an answer; the zero time is left out.

@@ -10,6 +10,7 @@ import (
 // needs is what a task takes of an instance.
 type needs struct {
 	cpu, memory int
+	gpus        int
 	ports       []hostPort // that the definition names
 	eni         bool
 	arch        string   // empty: any
@@ -26,6 +27,7 @@ func need(d *definition, constraints []types.PlacementConstraint) needs {
 	for _, c := range d.td.ContainerDefinitions {
 		n.cpu += int(c.Cpu)
 		n.memory += reserved(c)
+		n.gpus += gpus(c)
 		n.ports = append(n.ports, namedPorts(c, d.td.NetworkMode)...)
 	}
 	n.cpu = size(d.td.Cpu, n.cpu)
@@ -75,6 +77,17 @@ func reserved(c types.ContainerDefinition) int {
 	return value(c.Memory)
 }
 
+func gpus(c types.ContainerDefinition) int {
+	n := 0
+	for _, r := range c.ResourceRequirements {
+		if r.Type == types.ResourceTypeGpu {
+			more, _ := strconv.Atoi(str(r.Value)) // what is no number takes none
+			n += more
+		}
+	}
+	return n
+}
+
 func size(task *string, sum int) int {
 	if n, err := strconv.Atoi(str(task)); err == nil && n > 0 {
 		return n
@@ -105,6 +118,7 @@ const (
 	lacksPort
 	lacksCPU
 	lacksMemory
+	lacksGPU
 	lacksENI
 	lacksDistinct
 	lacksAttribute
@@ -118,6 +132,7 @@ func (l lack) text() string {
 		lacksPort:      "is already using a port required by your task",
 		lacksCPU:       "has insufficient CPU units available",
 		lacksMemory:    "has insufficient memory available",
+		lacksGPU:       `encountered error "RESOURCE:GPU"`,
 		lacksENI:       `encountered error "RESOURCE:ENI"`,
 		lacksDistinct:  `encountered error "DISTINCTINSTANCE"`,
 		lacksAttribute: "is missing an attribute required by your task",
@@ -129,7 +144,7 @@ func (l lack) text() string {
 // failure is the reason in the failures of RunTask.
 func (l lack) failure() string {
 	return map[lack]string{
-		lacksPort: "RESOURCE:PORTS", lacksCPU: "RESOURCE:CPU", lacksMemory: "RESOURCE:MEMORY", lacksENI: "RESOURCE:ENI",
+		lacksPort: "RESOURCE:PORTS", lacksCPU: "RESOURCE:CPU", lacksMemory: "RESOURCE:MEMORY", lacksGPU: "RESOURCE:GPU", lacksENI: "RESOURCE:ENI",
 		lacksDistinct: "MemberOf placement constraint unsatisfied.", lacksAttribute: "ATTRIBUTE", lacksAgent: "AGENT", lacksActive: "INACTIVE",
 	}[l]
 }
@@ -147,6 +162,8 @@ func (i *instance) take(n *needs) lack {
 		return lacksDistinct
 	case n.eni && i.usedENIs >= i.enis:
 		return lacksENI
+	case i.usedGPUs+n.gpus > i.gpus:
+		return lacksGPU
 	case i.usedMemory+n.memory > i.memory:
 		return lacksMemory
 	case i.usedCPU+n.cpu > i.cpu:
@@ -279,6 +296,7 @@ func (i *instance) occupy(t *task) {
 	i.tasks = append(i.tasks, t)
 	i.usedCPU += t.needs.cpu
 	i.usedMemory += t.needs.memory
+	i.usedGPUs += t.needs.gpus
 	if t.needs.eni {
 		i.usedENIs++
 	}
@@ -318,6 +336,7 @@ func (i *instance) release(t *task) {
 	}
 	i.usedCPU -= t.needs.cpu
 	i.usedMemory -= t.needs.memory
+	i.usedGPUs -= t.needs.gpus
 	if t.needs.eni {
 		i.usedENIs--
 	}

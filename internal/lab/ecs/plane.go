@@ -51,6 +51,7 @@ type Plane struct {
 	seq     int64 // of the last thing made; things are listed in this order
 	targets map[targetKey]*task
 	groups  map[string]world.LoadBalancer // settings of target groups, by ARN
+	lambdas map[string]world.Hook         // what the Lambda functions of hooks say, by ARN
 	tokens  map[string]string             // client tokens of CreateService and RunTask, with what they made
 	history history
 	nextIP  uint32 // of task ENIs
@@ -72,6 +73,7 @@ func New(c Config) *Plane {
 		rand:    rand.New(rand.NewPCG(uint64(c.World.Seed), 0x6563735f6c6162)),
 		targets: map[targetKey]*task{},
 		groups:  map[string]world.LoadBalancer{},
+		lambdas: map[string]world.Hook{},
 		tokens:  map[string]string{},
 		nextIP:  ipv4("10.0.128.1"),
 		steady:  make(chan struct{}),

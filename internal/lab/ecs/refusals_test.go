@@ -106,6 +106,18 @@ func TestRequestsThatAWSRefuses(t *testing.T) {
 			_, err := r.RegisterTaskDefinition(r.ctx, &sdk.RegisterTaskDefinitionInput{Family: web, ContainerDefinitions: []types.ContainerDefinition{{Name: web, Image: web}}})
 			return err
 		}},
+		{"an image with a space", "ClientException", "Container.image contains invalid characters.", func() error {
+			c := container
+			c.Image = ptr("web 2")
+			_, err := r.RegisterTaskDefinition(r.ctx, &sdk.RegisterTaskDefinitionInput{Family: web, ContainerDefinitions: []types.ContainerDefinition{c}})
+			return err
+		}},
+		{"an image of 256 characters", "ClientException", "Container.image should be 255 characters or less.", func() error {
+			c := container
+			c.Image = ptr(strings.Repeat("x", 256))
+			_, err := r.RegisterTaskDefinition(r.ctx, &sdk.RegisterTaskDefinitionInput{Family: web, ContainerDefinitions: []types.ContainerDefinition{c}})
+			return err
+		}},
 		{"a container without an image", "ClientException", "Container.image should not be null or empty.", func() error {
 			_, err := r.RegisterTaskDefinition(r.ctx, &sdk.RegisterTaskDefinitionInput{Family: web, ContainerDefinitions: []types.ContainerDefinition{{Name: web, Memory: ptr(int32(64))}}})
 			return err

@@ -2,6 +2,7 @@ package ecs
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -31,13 +32,36 @@ func (p *Plane) newDeployment(s *service, def *definition) *deployment {
 	now := p.now()
 	r := &revision{
 		seq: p.nextSeq(), arn: p.arn("service-revision", s.cluster.name, s.name, p.number()), service: s, def: def,
-		balancers: s.balancers, network: s.network, created: now, digests: map[string]string{},
+		balancers: s.balancers, groups: s.groupsFor(), network: s.network, created: now, digests: map[string]string{},
 	}
 	p.state.revisions[r.arn] = r
 	s.revisions = append(s.revisions, r)
 	d := &deployment{id: "ecs-svc/" + p.number(), service: s, status: "PRIMARY", def: def, revision: r, created: now, updated: now, network: s.network}
 	d.progress()
 	return d
+}
+
+// groupsFor are the target groups that a new revision gets: where a balancer has
+// two, the one that the revision in production does not have.
+func (s *service) groupsFor() []string {
+	groups := make([]string, len(s.balancers))
+	for i, b := range s.balancers {
+		groups[i] = str(b.TargetGroupArn)
+		p := s.primary()
+		if a := b.AdvancedConfiguration; a != nil && stagedStrategy(s.config.Strategy) && p != nil && slices.Contains(s.production().revision.groups, groups[i]) {
+			groups[i] = str(a.AlternateTargetGroupArn)
+		}
+	}
+	return groups
+}
+
+// production is the deployment that has the production traffic: the last one
+// that completed, or the PRIMARY one where none has.
+func (s *service) production() *deployment {
+	if s.completed != nil {
+		return s.completed
+	}
+	return s.primary()
 }
 
 func (d *deployment) progress() {
@@ -76,7 +100,7 @@ func (p *Plane) newRollout(s *service, d *deployment) {
 	now := p.now()
 	r := &rollout{
 		seq: p.nextSeq(), arn: p.arn("service-deployment", s.cluster.name, s.name, p.rolloutID()), service: s, target: d,
-		status: types.ServiceDeploymentStatusPending, created: now, updated: now, config: s.config,
+		status: types.ServiceDeploymentStatusPending, created: now, updated: now, config: s.config, deaf: s.alarm,
 	}
 	for _, x := range s.deployments {
 		if x.liveTasks() > 0 || x == s.completed {
@@ -167,6 +191,7 @@ func (r *round) finish() {
 	s := r.s
 	r.dropOld()
 	r.startRollout()
+	r.alarms()
 	r.stages()
 	if s.status != "ACTIVE" {
 		r.closeService()
@@ -243,6 +268,25 @@ func (r *round) succeeded() bool {
 		return len(g.healthy) >= enough && (e.SourceServiceRevisionCleanup == types.ServiceRevisionCleanupDeferred || others == 0)
 	}
 	return others == 0 && len(g.healthy) == r.s.desired && g.live() == r.s.desired && !r.alarmBake(g)
+}
+
+// alarms fails a deployment during which an alarm of the service goes off. One
+// that was there before is not looked at (developer guide, "How CloudWatch alarms
+// detect deployment failures"). The event's text is AWS's; the reason is made alike.
+func (r *round) alarms() {
+	d, a := r.s.primary(), r.s.config.Alarms
+	o := d.rollout
+	if a == nil || !a.Enable || !r.s.alarm || o == nil || o.deaf || o.rollbackTo != nil || d.state != types.DeploymentRolloutStateInProgress {
+		return
+	}
+	o.alarmed = true
+	r.tell(r.s, "(deployment "+d.id+") deployment failed: alarm detected.")
+	if a.Rollback {
+		r.rollBackOrStop(d, "Service deployment rolled back because of one or more active alarms.")
+		return
+	}
+	r.fail(d, "ECS deployment failed: alarm detected.")
+	r.giveUp(d, "Service deployment stopped because of one or more active alarms.")
 }
 
 // alarmBake reports whether a deployment with alarms still has to be watched.

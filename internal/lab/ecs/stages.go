@@ -8,9 +8,11 @@ import (
 )
 
 // The stages of a BLUE_GREEN, LINEAR or CANARY deployment, in order. The new
-// revision is scaled up beside the old one, gets test traffic, then production
-// traffic, at once or in steps; the old one is kept for the bake time and then
-// cleaned up. Before that, a roll-back only puts the traffic back.
+// revision is scaled up beside the old one, in the other target group of each
+// load balancer; it gets test traffic, then production traffic, at once or in
+// steps; the old one is kept for the bake time and then cleaned up. Before that,
+// a roll-back only puts the traffic back (doc comment of
+// ServiceDeployment.LifecycleStage, which has one stage more than the enum).
 var lifecycleStages = []types.ServiceDeploymentLifecycleStage{
 	types.ServiceDeploymentLifecycleStageReconcileService,
 	types.ServiceDeploymentLifecycleStagePreScaleUp,
@@ -18,11 +20,15 @@ var lifecycleStages = []types.ServiceDeploymentLifecycleStage{
 	types.ServiceDeploymentLifecycleStagePostScaleUp,
 	types.ServiceDeploymentLifecycleStageTestTrafficShift,
 	types.ServiceDeploymentLifecycleStagePostTestTrafficShift,
+	stagePreProduction,
 	types.ServiceDeploymentLifecycleStageProductionTrafficShift,
 	types.ServiceDeploymentLifecycleStagePostProductionTrafficShift,
 	types.ServiceDeploymentLifecycleStageBakeTime,
 	types.ServiceDeploymentLifecycleStageCleanUp,
 }
+
+// stagePreProduction comes before each step of the production traffic's shift.
+const stagePreProduction types.ServiceDeploymentLifecycleStage = "PRE_PRODUCTION_TRAFFIC_SHIFT"
 
 // stageTime is how long a stage takes in which nothing has to be waited for.
 const stageTime = 5 * time.Second
@@ -34,7 +40,7 @@ const hookTimeout = 24 * time.Hour
 type stage struct {
 	at    int       // in lifecycleStages
 	since time.Time // zero: has not begun
-	step  int       // of the traffic shift
+	step  int       // of the production traffic's shift
 	asked bool      // the stage's hooks have been started
 }
 
@@ -66,22 +72,39 @@ func (r *round) stages() {
 	}
 	d := r.s.primary()
 	if d.stage.since.IsZero() {
-		d.stage.since = r.now
+		d.stage = d.rollout.firstStage(r.now)
 	}
 	for r.stageOver(d) {
-		d.stage = stage{at: d.stage.at + 1, since: r.now}
+		d.stage = d.nextStage(r.now)
 		d.rollout.updated = r.now
 		r.wakeAt(r.now.Add(time.Millisecond))
 	}
-	d.rollout.lifecycle = lifecycleStages[d.stage.at]
+	if r.staged() { // no hook has failed
+		d.rollout.lifecycle = lifecycleStages[d.stage.at]
+	}
+}
+
+// firstStage leaves RECONCILE_SERVICE out unless several revisions are to be
+// replaced.
+func (r *rollout) firstStage(now time.Time) stage {
+	if len(r.sources) > 1 {
+		return stage{since: now}
+	}
+	return stage{at: 1, since: now}
+}
+
+// nextStage is the one after d's. While production traffic is still to be
+// shifted, that is the one before the shift's next step.
+func (d *deployment) nextStage(now time.Time) stage {
+	if lifecycleStages[d.stage.at] == types.ServiceDeploymentLifecycleStageProductionTrafficShift && d.rollout.weight < 100 {
+		return stage{at: d.stage.at - 1, since: now, step: d.stage.step + 1}
+	}
+	return stage{at: d.stage.at + 1, since: now, step: d.stage.step}
 }
 
 // stageOver reports whether the deployment may enter the next stage.
 func (r *round) stageOver(d *deployment) bool {
-	if d.stage.at == len(lifecycleStages)-1 {
-		return false
-	}
-	if !r.hooksDone(d) {
+	if d.stage.at == len(lifecycleStages)-1 || !r.hooksDone(d) {
 		return false
 	}
 	switch lifecycleStages[d.stage.at] {
@@ -107,22 +130,18 @@ func (r *round) passed(d *deployment, wait time.Duration) bool {
 	return true
 }
 
-// shift moves production traffic: all at once, in equal steps, or a little first.
+// shift moves production traffic: all at once, in equal steps, or a little
+// first. A step that is not the last lasts as long as it bakes.
 func (r *round) shift(d *deployment) bool {
 	percent, bake := r.s.steps()
-	weight := min(percent*float64(d.stage.step+1), 100)
+	d.rollout.weight = min(percent*float64(d.stage.step+1), 100)
 	if r.s.config.Strategy == types.DeploymentStrategyCanary && d.stage.step > 0 {
-		weight = 100
+		d.rollout.weight = 100
 	}
-	d.rollout.weight = weight
-	if weight >= 100 {
-		return r.passed(d, time.Duration(d.stage.step)*bake+stageTime)
+	if d.rollout.weight >= 100 {
+		bake = stageTime
 	}
-	if r.passed(d, time.Duration(d.stage.step+1)*bake) {
-		d.stage.step++
-		r.wakeAt(r.now.Add(time.Millisecond))
-	}
-	return false
+	return r.passed(d, bake)
 }
 
 // steps are the percent of a step of the traffic shift, and how long it lasts.
@@ -140,6 +159,9 @@ func (s *service) steps() (percent float64, bake time.Duration) {
 		}
 	default:
 		return 100, 0
+	}
+	if s.stepBake > 0 {
+		bake = s.stepBake
 	}
 	return percent, bake
 }
@@ -168,7 +190,8 @@ func (s *service) bakeTime() time.Duration {
 }
 
 // hooksDone starts the hooks of a stage, and reports whether they are through.
-// PAUSE hooks wait for ContinueServiceDeployment; a Lambda hook succeeds.
+// PAUSE hooks wait for ContinueServiceDeployment; a Lambda hook ends as the world
+// says, well if it does not.
 func (r *round) hooksDone(d *deployment) bool {
 	if !d.stage.asked {
 		d.stage.asked = true
@@ -176,45 +199,70 @@ func (r *round) hooksDone(d *deployment) bool {
 	}
 	open := false
 	for i, h := range d.rollout.hooks {
-		if h.Status != types.DeploymentLifecycleHookStatusAwaitingAction {
+		if !unanswered(h) {
 			continue
 		}
-		if !r.now.Before(*h.ExpiresAt) {
-			r.hookTimedOut(d, i)
+		end := d.rollout.hookEnds[*h.HookId]
+		if r.now.Before(end) {
+			r.wakeAt(end)
+			open = true
+			continue
+		}
+		if r.hookEnded(d, i) {
 			return false
 		}
-		r.wakeAt(*h.ExpiresAt)
-		open = true
 	}
 	return !open
+}
+
+func unanswered(h types.DeploymentLifecycleHookDetail) bool {
+	return h.Status == types.DeploymentLifecycleHookStatusAwaitingAction || h.Status == types.DeploymentLifecycleHookStatusInProgress
 }
 
 func (r *round) startHooks(d *deployment) {
 	at := types.DeploymentLifecycleHookStage(lifecycleStages[d.stage.at])
 	for _, h := range r.s.config.LifecycleHooks {
-		if !slices.Contains(h.LifecycleStages, at) {
-			continue
+		if slices.Contains(h.LifecycleStages, at) {
+			r.startHook(d.rollout, h)
 		}
-		detail := types.DeploymentLifecycleHookDetail{HookId: ptr(r.uuid()), TargetType: h.TargetType, TargetArn: h.HookTargetArn, Status: types.DeploymentLifecycleHookStatusSucceeded}
-		if h.TargetType == types.DeploymentLifecycleHookTargetTypePause {
-			wait, action := hookTimeout, types.DeploymentLifecycleHookActionRollback
-			if c := h.TimeoutConfiguration; c != nil {
-				wait = orMinutes(c.TimeoutInMinutes, wait)
-				action = types.DeploymentLifecycleHookAction(or(string(c.Action), string(action)))
-			}
-			detail.Status, detail.TimeoutAction = types.DeploymentLifecycleHookStatusAwaitingAction, action
-			detail.ExpiresAt = when(r.now.Add(wait))
-		}
-		d.rollout.hooks = append(slices.Clone(d.rollout.hooks), detail)
 	}
 }
 
-func (r *round) hookTimedOut(d *deployment, i int) {
-	action := d.rollout.hooks[i].TimeoutAction
-	r.setHook(d.rollout, i, types.DeploymentLifecycleHookStatusTimedOut)
-	if action == types.DeploymentLifecycleHookActionRollback {
+func (r *round) startHook(o *rollout, h types.DeploymentLifecycleHook) {
+	wait, action := hookTimeout, types.DeploymentLifecycleHookActionRollback
+	if c := h.TimeoutConfiguration; c != nil {
+		wait = orMinutes(c.TimeoutInMinutes, wait)
+		action = types.DeploymentLifecycleHookAction(or(string(c.Action), string(action)))
+	}
+	detail := types.DeploymentLifecycleHookDetail{HookId: ptr(r.uuid()), TargetType: h.TargetType, TargetArn: h.HookTargetArn,
+		ExpiresAt: when(r.now.Add(wait)), TimeoutAction: action, Status: types.DeploymentLifecycleHookStatusAwaitingAction}
+	if h.TargetType != types.DeploymentLifecycleHookTargetTypePause {
+		detail.Status = types.DeploymentLifecycleHookStatusInProgress
+		wait = min(wait, time.Duration(r.lambdas[str(h.HookTargetArn)].Takes))
+	}
+	if o.hookEnds == nil {
+		o.hookEnds = map[string]time.Time{}
+	}
+	o.hookEnds[*detail.HookId] = r.now.Add(wait)
+	o.hooks = append(slices.Clone(o.hooks), detail)
+}
+
+// hookEnded takes the end of a hook that nobody answered, and reports whether
+// that ends the deployment.
+func (r *round) hookEnded(d *deployment, i int) (rolledBack bool) {
+	h := d.rollout.hooks[i]
+	status, bad := types.DeploymentLifecycleHookStatusSucceeded, false
+	switch {
+	case !r.now.Before(*h.ExpiresAt):
+		status, bad = types.DeploymentLifecycleHookStatusTimedOut, h.TimeoutAction == types.DeploymentLifecycleHookActionRollback
+	case r.lambdas[str(h.TargetArn)].Result == "FAILED":
+		status, bad = types.DeploymentLifecycleHookStatusFailed, true
+	}
+	r.setHook(d.rollout, i, status)
+	if bad {
 		r.abandon(d, string(lifecycleStages[d.stage.at]))
 	}
+	return bad
 }
 
 func (p *Plane) setHook(r *rollout, i int, status types.DeploymentLifecycleHookStatus) {

@@ -41,8 +41,10 @@ type instance struct {
 	arch          string // x86_64, arm64
 	cpu, memory   int
 	enis          int
+	gpus          int
 	usedCPU       int
 	usedMemory    int
+	usedGPUs      int
 	usedENIs      int
 	reserved      []int             // host ports that no task may have
 	ports         map[hostPort]bool // host ports of tasks
@@ -102,6 +104,8 @@ type service struct {
 	inactive    time.Time
 	tags        []types.Tag
 	bake        time.Duration // of the world; overrides the configuration's minutes
+	stepBake    time.Duration // the same, of a step of LINEAR, or of CANARY
+	alarm       bool          // one of its alarms is in ALARM
 
 	deployments []*deployment // PRIMARY first
 	completed   *deployment   // what a roll-back goes to; nil: none
@@ -152,6 +156,7 @@ type revision struct {
 	service   *service
 	def       *definition
 	balancers []types.LoadBalancer
+	groups    []string // the target group that it has of each balancer; empty for a Classic one
 	network   *types.NetworkConfiguration
 	created   time.Time
 	digests   map[string]string // by container, once resolved
@@ -184,6 +189,9 @@ type rollout struct {
 	weight        float64 // of production traffic that the target gets, percent
 	testWeight    float64
 	hooks         []types.DeploymentLifecycleHookDetail
+	hookEnds      map[string]time.Time // by hook id: when nobody's answer is waited for any more
+	deaf          bool                 // an alarm was there in the beginning: alarms do not count
+	alarmed       bool
 }
 
 // task is a task of a service, or one that RunTask started.

@@ -12,11 +12,12 @@ func (p *Plane) attach(t *task) {
 	if t.deployment == nil || t.deployment.revision == nil {
 		return
 	}
-	for _, b := range t.deployment.revision.balancers {
-		if b.TargetGroupArn == nil {
+	for i, b := range t.deployment.revision.balancers {
+		arn := t.deployment.revision.groups[i]
+		if arn == "" {
 			continue
 		}
-		g := &target{arn: *b.TargetGroupArn, container: str(b.ContainerName), inside: value(b.ContainerPort), path: p.path(*b.TargetGroupArn), state: "initial"}
+		g := &target{arn: arn, container: str(b.ContainerName), inside: value(b.ContainerPort), path: p.path(arn), state: "initial"}
 		if t.eni != nil {
 			g.id, g.port = t.eni.ip, g.inside
 		} else {

@@ -66,6 +66,9 @@ func (p *Plane) update(in *sdk.UpdateServiceInput) (*service, error) {
 	if err := checkBalancers(balancers, def); err != nil {
 		return nil, err
 	}
+	if err := checkShift(config, balancers); err != nil {
+		return nil, err
+	}
 	p.apply(s, in, config, balancers)
 	if s.redeploys(in, def) {
 		p.deploy(s, def)
@@ -210,9 +213,44 @@ func checkStrategy(c types.DeploymentConfiguration) error {
 			return invalid("healthyPercent must be greater than or equal to minimumHealthyPercent.")
 		}
 	}
+	if err := checkSteps(c); err != nil {
+		return err
+	}
 	for _, h := range c.LifecycleHooks {
+		if h.TargetType != types.DeploymentLifecycleHookTargetTypePause && (str(h.HookTargetArn) == "" || str(h.RoleArn) == "") {
+			return invalid("hookTargetArn and roleArn are required for AWS_LAMBDA lifecycle hooks.")
+		}
 		if h.TargetType == types.DeploymentLifecycleHookTargetTypePause && shiftsTraffic(h.LifecycleStages) {
 			return invalid("PAUSE hooks are not supported at TEST_TRAFFIC_SHIFT and PRODUCTION_TRAFFIC_SHIFT.")
+		}
+	}
+	return nil
+}
+
+// checkSteps checks what LINEAR and CANARY have of their own (doc comments of
+// LinearConfiguration and CanaryConfiguration).
+func checkSteps(c types.DeploymentConfiguration) error {
+	outside := func(percent *float64, least float64, bake *int32) bool {
+		return percent != nil && (*percent < least || *percent > 100) || value(bake) < 0 || value(bake) > 1440
+	}
+	switch l, k := c.LinearConfiguration, c.CanaryConfiguration; {
+	case l != nil && c.Strategy != types.DeploymentStrategyLinear:
+		return invalid("linearConfiguration is only valid for the LINEAR deployment strategy.")
+	case k != nil && c.Strategy != types.DeploymentStrategyCanary:
+		return invalid("canaryConfiguration is only valid for the CANARY deployment strategy.")
+	case l != nil && outside(l.StepPercent, 3, l.StepBakeTimeInMinutes), k != nil && outside(k.CanaryPercent, 0.1, k.CanaryBakeTimeInMinutes):
+		return invalid("The percent or the bake time of the deployment strategy is out of range.")
+	}
+	return nil
+}
+
+// checkShift refuses a strategy that shifts traffic where a load balancer has no
+// second target group, or no listener rule, to shift it with.
+func checkShift(c types.DeploymentConfiguration, balancers []types.LoadBalancer) error {
+	for _, b := range balancers {
+		a := b.AdvancedConfiguration
+		if stagedStrategy(c.Strategy) && (b.TargetGroupArn == nil || a == nil || str(a.AlternateTargetGroupArn) == "" || str(a.ProductionListenerRule) == "" || str(a.RoleArn) == "") {
+			return invalid("advancedConfiguration with alternateTargetGroupArn, productionListenerRule and roleArn is required for load balancers with the " + string(c.Strategy) + " deployment strategy.")
 		}
 	}
 	return nil
@@ -398,6 +436,9 @@ func (p *Plane) checkCreate(s *service, in *sdk.CreateServiceInput) (*definition
 	}
 	if def.td.NetworkMode == types.NetworkModeAwsvpc && s.network == nil {
 		return nil, invalid("Network Configuration must be provided when networkMode 'awsvpc' is specified.")
+	}
+	if err := checkShift(s.config, s.balancers); err != nil {
+		return nil, err
 	}
 	return def, checkBalancers(s.balancers, def)
 }

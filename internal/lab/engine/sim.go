@@ -154,6 +154,9 @@ func (s *Sim) resolve(t *simTask, c *simContainer) (string, world.Image, error) 
 	}
 	digest, image, err := s.images.Resolve(ref)
 	if err == nil {
+		image, err = image.For(t.Host.Arch)
+	}
+	if err == nil {
 		return digest, image, nil
 	}
 	if cached, ok := t.Host.Cached[c.Image]; ok {

@@ -88,6 +88,8 @@ func TestSimPlaysWhatAnImageDoes(t *testing.T) {
 		"oom":    {OOM: true},
 		"broken": {StartError: "exec: not found"},
 		"arm":    {Arch: "arm64"},
+		"arms":   {Platforms: []string{"arm64"}},
+		"both":   {Platforms: []string{"arm64", "amd64"}, Exit: &three},
 		"sick":   {Unhealthy: true},
 		"late":   {HealthyAfter: world.Duration(time.Minute)},
 	}
@@ -102,6 +104,8 @@ func TestSimPlaysWhatAnImageDoes(t *testing.T) {
 		{"no start", "broken", nil, "pull, pulled, failed (CannotStartContainerError: Error response from daemon: exec: not found), over"},
 		{"no image", "none", nil, "pull, failed (CannotPullContainerError: Error response from daemon: manifest for none not found: manifest unknown), over"},
 		{"another architecture", "arm", nil, "pull, pulled, started, exited=255, over"},
+		{"several architectures", "both", nil, "pull, pulled, started, exited=3, over"},
+		{"several architectures, not the host's", "arms", nil, "pull, failed (CannotPullContainerError: Error response from daemon: no matching manifest for linux/amd64 in the manifest list entries), over"},
 		{"bad health", "sick", check, "pull, pulled, started, health=false"},
 		{"health that comes late", "late", check, "pull, pulled, started, health=false, health=true"},
 	} {

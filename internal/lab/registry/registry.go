@@ -25,6 +25,9 @@ import (
 
 	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"jumpsuite/internal/lab/clock"
 	"jumpsuite/internal/lab/world"
@@ -97,25 +100,71 @@ func (r *Registry) push(img world.Image, at time.Time) error {
 		r.repository(host, img.Repository, at)
 		return nil
 	}
-	made, err := build(img)
-	if err != nil {
-		return fmt.Errorf("make image %s: %w", img.Repository, err)
-	}
-	entry, err := r.entry(made, img, at)
+	entries, err := r.entries(img, at)
 	if err != nil {
 		return fmt.Errorf("make image %s: %w", img.Repository, err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	repo := r.repository(host, img.Repository, at)
-	if have := repo.images[entry.Digest]; have != nil {
-		entry.PushedAt = have.PushedAt
+	for i, entry := range entries {
+		if have := repo.images[entry.Digest]; have != nil {
+			entry.PushedAt = have.PushedAt
+		}
+		repo.images[entry.Digest] = entry
+		var tags []string // those of a manifest list's parts: none
+		if i == len(entries)-1 {
+			tags = img.Tags
+		}
+		for _, tag := range tags {
+			repo.tags[tag] = entry.Digest
+		}
+		if err := r.serve(repo, entry, tags); err != nil {
+			return err
+		}
 	}
-	repo.images[entry.Digest] = entry
-	for _, tag := range img.Tags {
-		repo.tags[tag] = entry.Digest
+	return nil
+}
+
+// entries builds an image: one, or one for each platform and the manifest list
+// after them.
+func (r *Registry) entries(img world.Image, at time.Time) ([]*Image, error) {
+	if len(img.Platforms) == 0 {
+		made, err := build(img)
+		if err != nil {
+			return nil, err
+		}
+		one, err := r.entry(made, img, at)
+		return []*Image{one}, err
 	}
-	return r.serve(repo, entry, img.Tags)
+	var entries []*Image
+	var parts []mutate.IndexAddendum
+	for _, platform := range img.Platforms {
+		part := img
+		part.Arch, part.Platforms, part.Tags = platform, nil, nil
+		made, err := build(part)
+		if err != nil {
+			return nil, err
+		}
+		one, err := r.entry(made, part, at)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, one)
+		parts = append(parts, mutate.IndexAddendum{Add: made, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: platform}}})
+	}
+	list, err := listEntry(mutate.IndexMediaType(mutate.AppendManifests(empty.Index, parts...), types.DockerManifestList), img, at)
+	return append(entries, list), err
+}
+
+// listEntry notes a manifest list, which has no layers of its own.
+func listEntry(list v1.ImageIndex, img world.Image, at time.Time) (*Image, error) {
+	manifest, err := list.RawManifest()
+	if err != nil {
+		return nil, err
+	}
+	digest, err := list.Digest()
+	return &Image{Digest: digest.String(), PushedAt: at, Manifest: manifest, MediaType: string(types.DockerManifestList), Size: int64(img.Size) << 20, Behaviour: img}, err
 }
 
 // entry notes what a built image consists of.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"jumpsuite/internal/lab/clock"
@@ -155,6 +156,39 @@ func TestImagesCanBePulled(t *testing.T) {
 	}
 	if _, err := remote.Image(ref); err == nil || !strings.Contains(err.Error(), "MANIFEST_UNKNOWN") {
 		t.Errorf("a deleted image is pulled: %v", err)
+	}
+}
+
+func TestAnImageOfSeveralArchitecturesIsAManifestList(t *testing.T) {
+	r := start(t)
+	if err := r.Push(world.Image{Repository: "multi", Tags: []string{"1"}, Platforms: []string{"amd64", "arm64"}}); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(r.Handler())
+	defer server.Close()
+	ref, err := name.ParseReference(strings.TrimPrefix(server.URL, "http://")+"/"+ecr+"/multi:1", name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, arch := range []string{"amd64", "arm64"} {
+		img, err := remote.Image(ref, remote.WithPlatform(v1.Platform{OS: "linux", Architecture: arch}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if config, err := img.ConfigFile(); err != nil || config.Architecture != arch {
+			t.Errorf("asked for %s, got %+v, %v", arch, config, err)
+		}
+	}
+	images, _ := r.Images("multi")
+	tagged := 0
+	for _, i := range images {
+		tagged += len(i.Tags)
+		if len(i.Tags) > 0 && i.Digest != resolve(t, r, ecr+"/multi:1") {
+			t.Errorf("the tag is at %s", i.Digest)
+		}
+	}
+	if len(images) != 3 || tagged != 1 {
+		t.Errorf("got %d images with %d tags, want the list and two without a tag", len(images), tagged)
 	}
 }
 

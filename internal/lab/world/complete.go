@@ -189,6 +189,9 @@ func (s *Service) completeBalancers() {
 	for i := range s.LoadBalancers {
 		l := &s.LoadBalancers[i]
 		l.TargetGroup = or(l.TargetGroup, s.Name)
+		if s.Strategy != "ROLLING" && !l.Classic {
+			l.Alternate = or(l.Alternate, l.TargetGroup+"-2")
+		}
 		l.Container = or(l.Container, s.Containers[0].Name)
 		if l.Port == 0 {
 			l.Port = s.port(l.Container)
@@ -301,7 +304,28 @@ func (m Image) check(at string) []problem {
 	if m.Repository == "" {
 		out = append(out, problem{at, "an image needs a repository"})
 	}
+	for i, p := range m.Platforms {
+		out = append(out, one(fmt.Sprintf("%s.platforms.%d", at, i), or(p, "none"), "amd64", "arm64")...)
+	}
 	return append(out, one(at+".arch", m.Arch, "amd64", "arm64")...)
+}
+
+// For is the image that a host of an architecture (x86_64, arm64; empty means
+// x86_64) gets of it. The error's text is docker's, for an image of several
+// platforms without the host's.
+func (i Image) For(host string) (Image, error) {
+	if len(i.Platforms) == 0 {
+		return i, nil
+	}
+	arch, docker := "amd64", "linux/amd64"
+	if host == "arm64" {
+		arch, docker = "arm64", "linux/arm64/v8"
+	}
+	if !slices.Contains(i.Platforms, arch) {
+		return Image{}, fmt.Errorf("no matching manifest for %s in the manifest list entries", docker)
+	}
+	i.Arch, i.Platforms = arch, nil
+	return i, nil
 }
 
 func (w *World) checkService(s Service, at string) []problem {
@@ -326,10 +350,25 @@ func (w *World) checkService(s Service, at string) []problem {
 	out = append(out, one(at+".controller", s.Controller, "ECS", "CODE_DEPLOY", "EXTERNAL")...)
 	out = append(out, one(at+".strategy", s.Strategy, "ROLLING", "BLUE_GREEN", "LINEAR", "CANARY")...)
 	out = append(out, one(at+".status", s.Status, "ACTIVE", "DRAINING", "INACTIVE")...)
+	for i, h := range s.Hooks {
+		out = append(out, h.check(fmt.Sprintf("%s.hooks.%d", at, i))...)
+	}
 	if s.CircuitBreaker != nil {
 		out = append(out, one(at+".circuit-breaker.type", s.CircuitBreaker.Type, "BOUNDED_PERCENT", "UNBOUNDED_PERCENT", "COUNT")...)
 	}
 	return append(out, s.checkContainers(at)...)
+}
+
+func (h Hook) check(at string) []problem {
+	out := slices.Concat(one(at+".type", h.Type, "AWS_LAMBDA", "PAUSE"), one(at+".result", h.Result, "SUCCEEDED", "FAILED"), one(at+".action", h.Action, "ROLLBACK", "CONTINUE"))
+	if len(h.Stages) == 0 {
+		out = append(out, problem{at, "a hook needs stages"})
+	}
+	for i, s := range h.Stages {
+		out = append(out, one(fmt.Sprintf("%s.stages.%d", at, i), or(s, "none"), "RECONCILE_SERVICE", "PRE_SCALE_UP", "POST_SCALE_UP", "TEST_TRAFFIC_SHIFT",
+			"POST_TEST_TRAFFIC_SHIFT", "PRE_PRODUCTION_TRAFFIC_SHIFT", "PRODUCTION_TRAFFIC_SHIFT", "POST_PRODUCTION_TRAFFIC_SHIFT")...)
+	}
+	return out
 }
 
 func (s Service) checkContainers(at string) []problem {
@@ -358,7 +397,7 @@ func one(at, value string, known ...string) []problem {
 }
 
 func (f Fault) check(at string) []problem {
-	out := one(dot(at, "error"), f.Error, "throttle", "server", "denied", "unavailable", "cut")
+	out := one(dot(at, "error"), f.Error, "throttle", "server", "denied", "unavailable", "cut", "concurrent")
 	if f.Operation == "" {
 		out = append(out, problem{at, "a fault needs an operation, or a pattern such as Describe*"})
 	}

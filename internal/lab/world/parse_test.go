@@ -37,7 +37,7 @@ func TestWhatIsWrongIsToldWithItsPlace(t *testing.T) {
 		{"a container twice", "clusters: [{name: a}]\nservices: [{name: x, containers: [{image: z}, {image: z}]}]\n", `w.yaml:2:47: container "x" is there twice`},
 		{"no such network mode", "clusters: [{name: a}]\nservices: [{name: x, network-mode: nat}]\n", `w.yaml:2:36: "nat" is none of bridge, host, awsvpc`},
 		{"an image without repository", "images: [{tags: [a]}]\n", `w.yaml:1:10: an image needs a repository`},
-		{"no such verb", "actions: [{do: explode, to: a}]\n", `w.yaml:1:16: "explode" is none of cluster-empty, container-health,`},
+		{"no such verb", "actions: [{do: explode, to: a}]\n", `w.yaml:1:16: "explode" is none of alarm, cluster-empty, container-health,`},
 		{"an action without a value", "actions: [{do: desired, to: a}]\n", `w.yaml:1:11: desired needs a value: SERVICE, VALUE a number`},
 		{"an action for nobody", "actions: [{do: host-lost}]\n", `w.yaml:1:11: host-lost needs to be told whom (to)`},
 		{"a fault of nothing", "faults: [{operation: UpdateService}]\n", `w.yaml:1:10: a fault needs an error, latency or stale`},

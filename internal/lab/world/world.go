@@ -74,6 +74,7 @@ type Host struct {
 	// starts them although they are gone (ECS_IMAGE_PULL_BEHAVIOR=default).
 	Cached []string `yaml:"cached"`
 	Arch   string   `yaml:"arch"` // x86_64 or arm64; empty means x86_64
+	GPUs   int      `yaml:"gpus"`
 	ENIs   int      `yaml:"enis"` // network interfaces for awsvpc tasks; zero means 15
 }
 
@@ -84,8 +85,10 @@ type Image struct {
 	Repository string   `yaml:"repository"`
 	Registry   string   `yaml:"registry"` // host of a registry outside the account; empty is the account's ECR
 	Tags       []string `yaml:"tags"`
-	Arch       string   `yaml:"arch"`    // amd64 or arm64; empty means amd64
-	Missing    bool     `yaml:"missing"` // the repository is there, the image is not
+	Arch       string   `yaml:"arch"` // amd64 or arm64; empty means amd64
+	// Platforms makes it an image of several architectures, behind a manifest list: [amd64, arm64].
+	Platforms []string `yaml:"platforms"`
+	Missing   bool     `yaml:"missing"` // the repository is there, the image is not
 	// Size in MiB and Pull, how long a pull takes (zero: 2s in sim, what it takes in docker).
 	Size int      `yaml:"size"`
 	Pull Duration `yaml:"pull"`
@@ -138,9 +141,21 @@ type Service struct {
 	Controller  string   `yaml:"controller"`   // ECS (default), CODE_DEPLOY, EXTERNAL
 	Strategy    string   `yaml:"strategy"`     // ROLLING (default), BLUE_GREEN, LINEAR, CANARY
 	Bake        Duration `yaml:"bake"`         // bake time of the other strategies
+	// Percent is a step of LINEAR (zero: 10), or what CANARY shifts first (zero:
+	// 5); StepBake is how long that lasts (zero: 6m and 10m).
+	Percent  float64  `yaml:"percent"`
+	StepBake Duration `yaml:"step-bake"`
+	// Hooks are run at stages of a BLUE_GREEN, LINEAR or CANARY deployment.
+	Hooks []Hook `yaml:"hooks"`
+	// Alarms are CloudWatch alarms that roll a deployment back; the verb alarm lets one go off.
+	Alarms []string `yaml:"alarms"`
 
-	LoadBalancers  []LoadBalancer    `yaml:"load-balancers"`
-	Grace          Duration          `yaml:"grace"` // health check grace period
+	LoadBalancers []LoadBalancer `yaml:"load-balancers"`
+	Grace         Duration       `yaml:"grace"` // health check grace period
+	// CapacityProvider is the name of one that the service uses; it scales nothing.
+	CapacityProvider string `yaml:"capacity-provider"`
+	// Constraints are placement constraints: distinctInstance, or a memberOf expression.
+	Constraints    []string          `yaml:"constraints"`
 	CircuitBreaker *CircuitBreaker   `yaml:"circuit-breaker"`
 	Revision       int               `yaml:"revision"` // of the task definition in use; zero means 1; the ones before are there too
 	Tags           map[string]string `yaml:"tags"`     // of the task definition
@@ -163,6 +178,7 @@ type Container struct {
 	Reservation int               `yaml:"reservation"` // soft limit, MiB
 	Port        int               `yaml:"port"`
 	HostPort    int               `yaml:"host-port"`
+	GPUs        int               `yaml:"gpus"`
 	Essential   *bool             `yaml:"essential"` // nil means true
 	Health      *Health           `yaml:"health"`
 	StopTimeout Duration          `yaml:"stop-timeout"`
@@ -178,18 +194,33 @@ type Health struct {
 	StartPeriod Duration `yaml:"start-period"` // zero means none
 }
 
+// Hook is a lifecycle hook.
+type Hook struct {
+	Stages []string `yaml:"stages"` // PRE_SCALE_UP, POST_TEST_TRAFFIC_SHIFT, …
+	Type   string   `yaml:"type"`   // AWS_LAMBDA (default) or PAUSE
+	// Result of a Lambda hook is SUCCEEDED (default) or FAILED, after it Takes that long.
+	Result string   `yaml:"result"`
+	Takes  Duration `yaml:"takes"`
+	// Timeout (whole minutes; zero means 24h) and what happens then: ROLLBACK (default) or CONTINUE.
+	Timeout Duration `yaml:"timeout"`
+	Action  string   `yaml:"action"`
+}
+
 // LoadBalancer is a target group and what of a service is registered in it.
 type LoadBalancer struct {
-	TargetGroup string    `yaml:"target-group"` // name; empty means the service's
-	Container   string    `yaml:"container"`    // empty: the first
-	Port        int       `yaml:"port"`         // empty: the container's first
-	Path        string    `yaml:"path"`         // empty means /
-	Interval    Duration  `yaml:"interval"`     // zero means 30s
-	Timeout     Duration  `yaml:"timeout"`      // zero means 5s
-	Healthy     int       `yaml:"healthy"`      // good checks until healthy; zero means 5
-	Unhealthy   int       `yaml:"unhealthy"`    // bad checks until unhealthy; zero means 2
-	Delay       *Duration `yaml:"delay"`        // deregistration delay; nil means 300s
-	Classic     bool      `yaml:"classic"`      // a Classic Load Balancer: no target group, no rolloutState
+	TargetGroup string `yaml:"target-group"` // name; empty means the service's
+	// Alternate is the second target group of a BLUE_GREEN, LINEAR or CANARY
+	// service; empty means that of the first with -2.
+	Alternate string    `yaml:"alternate"`
+	Container string    `yaml:"container"` // empty: the first
+	Port      int       `yaml:"port"`      // empty: the container's first
+	Path      string    `yaml:"path"`      // empty means /
+	Interval  Duration  `yaml:"interval"`  // zero means 30s
+	Timeout   Duration  `yaml:"timeout"`   // zero means 5s
+	Healthy   int       `yaml:"healthy"`   // good checks until healthy; zero means 5
+	Unhealthy int       `yaml:"unhealthy"` // bad checks until unhealthy; zero means 2
+	Delay     *Duration `yaml:"delay"`     // deregistration delay; nil means 300s
+	Classic   bool      `yaml:"classic"`   // a Classic Load Balancer: no target group, no rolloutState
 }
 
 // CircuitBreaker is the deployment circuit breaker of a service.
@@ -209,7 +240,8 @@ type Fault struct {
 	Times     int    `yaml:"times"` // calls that it affects; zero means all from then on
 	// Error is throttle (ThrottlingException, 400), server (ServerException,
 	// 500), denied (AccessDeniedException, 400), unavailable (503), cut (the connection is closed without an answer),
-	// or empty for none.
+	// concurrent (ClientException of RegisterTaskDefinition, when others register
+	// revisions of the family at the same time), or empty for none.
 	Error string `yaml:"error"`
 	// After lets the request take effect before the error is answered.
 	After bool `yaml:"after"`
@@ -249,5 +281,6 @@ var Verbs = map[string]string{
 	"stop-task":         "TASK or SERVICE (all its tasks): as StopTask does",
 	"target-health":     "SERVICE, VALUE an HTTP status or none: what its running tasks answer from now on",
 	"container-health":  "SERVICE, VALUE healthy or unhealthy: what the health checks of its running tasks say from now on",
+	"alarm":             "SERVICE, VALUE on or off: an alarm of its deployment configuration goes off, or ends",
 	"cluster-empty":     "CLUSTER: all its hosts are lost",
 }

@@ -12,6 +12,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"jumpsuite/internal/lab/world"
@@ -30,6 +31,7 @@ func Names() []string {
 	for _, e := range entries {
 		names = append(names, strings.TrimSuffix(e, ".yaml"))
 	}
+	slices.Sort(names) // a name comes before those that begin with it, its file does not
 	return names
 }
 
