@@ -1,0 +1,269 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+)
+
+// handshakeTime bounds the time until it is known who is at the other end.
+const handshakeTime = 20 * time.Second
+
+// Client makes a stream (of a Carrier, or whatever leads to one) a secure
+// connection to a host's gate, and says hello. It costs one round trip: what the
+// host answers comes with the first Read, or Welcome, and until then the caller
+// may write already; a host that refuses has looked at none of it. The stream is
+// the connection's now, and closed on an error, too.
+//
+// Errors are *UntrustedError, and those of the stream. Reads may give
+// *NotTrustedThereError and *RefusedError.
+func Client(ctx context.Context, stream net.Conn, id Identity, hello Hello) (*Conn, error) {
+	c, err := client(ctx, stream, id, hello)
+	if err != nil {
+		stream.Close()
+		return nil, fmt.Errorf("open a tunnel to the host: %w", err)
+	}
+	return c, nil
+}
+
+func client(ctx context.Context, stream net.Conn, id Identity, hello Hello) (*Conn, error) {
+	if err := hello.check(); err != nil {
+		return nil, err
+	}
+	c := &Conn{raw: stream, frame: frameUp, hearing: true}
+	config, err := id.config(&c.other)
+	if err != nil {
+		return nil, err
+	}
+	c.ours = IDOf(id.Key.Public().(ed25519.PublicKey))
+	c.tls = tls.Client(uncut{stream}, config)
+	if err := c.handshake(ctx); err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(hello)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.writeFrame(kindMessage, b)
+}
+
+// handshake must not outlast ctx; the stream is closed if it would.
+func (c *Conn) handshake(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, handshakeTime, errSlow)
+	defer cancel()
+	err := c.tls.HandshakeContext(ctx)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return c.explain(err)
+}
+
+var errSlow = fmt.Errorf("the other end did not say who it is in %v", handshakeTime)
+
+// explain finds the reason of the other side's refusal in TLS's words.
+func (c *Conn) explain(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "bad certificate") && c.hearing {
+		return &NotTrustedThereError{Key: c.ours}
+	}
+	return err
+}
+
+// Accept is the host's side of Client: it makes sure that the other end has a
+// trusted key before it looks at anything else, reads the hello, and lets decide
+// answer it. What decide returns as an error is the refusal that the caller gets
+// to see, with its hint and exit code. The stream is closed on an error.
+func Accept(ctx context.Context, s net.Conn, id Identity, decide func(Hello, KeyID) (Welcome, error)) (*Conn, Hello, error) {
+	c := &Conn{raw: s, frame: frameDown, squeeze: true}
+	hello, err := c.accept(ctx, id, decide)
+	if err != nil {
+		c.Close()
+		return nil, hello, err
+	}
+	return c, hello, nil
+}
+
+func (c *Conn) accept(ctx context.Context, id Identity, decide func(Hello, KeyID) (Welcome, error)) (hello Hello, err error) {
+	config, err := id.config(&c.other)
+	if err != nil {
+		return hello, err
+	}
+	c.tls = tls.Server(uncut{c.raw}, config)
+	if err := c.handshake(ctx); err != nil {
+		return hello, fmt.Errorf("authenticate: %w", err)
+	}
+	if s, ok := c.raw.(*stream); ok {
+		s.accepted(true)
+	}
+	if hello, err = c.readHello(); err != nil {
+		return hello, fmt.Errorf("read the hello of %s: %w", c.other, err)
+	}
+	welcome, err := decide(hello, c.other)
+	a := answer{Welcome: &welcome}
+	if err != nil {
+		a = answer{Refused: refusal(err)}
+	}
+	if werr := c.writeMessage(a); err == nil {
+		err = werr
+	}
+	return hello, err
+}
+
+func (c *Conn) writeMessage(m any) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return c.writeFrame(kindMessage, b)
+}
+
+func (c *Conn) readHello() (hello Hello, err error) {
+	c.tls.SetReadDeadline(time.Now().Add(handshakeTime))
+	defer c.tls.SetReadDeadline(time.Time{})
+	b, err := c.readMessage()
+	if err != nil {
+		return hello, err
+	}
+	if err := decode(b, &hello); err != nil {
+		return hello, err
+	}
+	return hello, hello.check()
+}
+
+// Welcome waits for what the host says of itself. It may be called while others
+// read.
+func (c *Conn) Welcome() (Welcome, error) {
+	c.hear.Lock()
+	defer c.hear.Unlock()
+	if c.hearing && c.heardErr == nil && c.heard == nil {
+		c.heard, c.heardErr = c.readAnswer()
+	}
+	if c.heardErr != nil {
+		return Welcome{}, c.heardErr
+	}
+	return *c.heard, nil
+}
+
+func (c *Conn) readAnswer() (*Welcome, error) {
+	b, err := c.readMessage()
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	var a answer
+	if err := decode(b, &a); err != nil {
+		return nil, fmt.Errorf("the host's answer: %w", err)
+	}
+	switch {
+	case a.Refused != nil:
+		return nil, a.Refused
+	case a.Welcome == nil:
+		return nil, errors.New("the host's answer says nothing")
+	}
+	return a.Welcome, nil
+}
+
+// Conn is a secure connection between a jump server and a host's gate. Each
+// direction ends on its own: CloseWrite ends ours, and io.EOF from Read says
+// that the other side has ended its own, all of which was read. Where the
+// connection ends otherwise, Read returns an error that is not io.EOF.
+//
+// Close is for both directions; what was written before is delivered, unless a
+// Write is under way.
+type Conn struct {
+	raw   net.Conn
+	tls   *tls.Conn
+	ours  KeyID
+	other KeyID
+
+	// Jump server: the host's answer, which comes first.
+	hearing  bool
+	hear     sync.Mutex
+	heard    *Welcome
+	heardErr error
+
+	in  reader
+	out writer
+
+	frame   int  // bytes in a frame that we write
+	squeeze bool // compress what we write
+
+	watch sync.Once
+}
+
+// Key is the other end's.
+func (c *Conn) Key() KeyID { return c.other }
+
+// Read reads what the other side wrote.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.hearing {
+		if _, err := c.Welcome(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := c.read(p)
+	var timeout net.Error
+	switch {
+	case err == io.EOF:
+		c.watch.Do(func() { go c.untilGone() })
+	case err != nil && !(errors.As(err, &timeout) && timeout.Timeout()):
+		c.raw.Close() // nothing that is written now would be believed
+	}
+	return n, c.explain(err)
+}
+
+// untilGone ends the connection when the other side, which writes no more, stops
+// listening, too. A stream is closed for both directions.
+func (c *Conn) untilGone() {
+	io.Copy(io.Discard, c.raw)
+	c.Close()
+}
+
+// CloseWrite ends our direction.
+func (c *Conn) CloseWrite() error { return c.tls.CloseWrite() }
+
+// Close ends both.
+func (c *Conn) Close() error {
+	if c.tls == nil {
+		return c.raw.Close()
+	}
+	return c.tls.Close()
+}
+
+// LocalAddr is the stream's.
+func (c *Conn) LocalAddr() net.Addr { return c.raw.LocalAddr() }
+
+// RemoteAddr is the stream's.
+func (c *Conn) RemoteAddr() net.Addr { return c.raw.RemoteAddr() }
+
+// SetDeadline is as net.Conn has it. After a Write that timed out nothing more
+// can be written.
+func (c *Conn) SetDeadline(t time.Time) error { return c.tls.SetDeadline(t) }
+
+// SetReadDeadline is as net.Conn has it.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.tls.SetReadDeadline(t) }
+
+// SetWriteDeadline is as net.Conn has it. After a Write that timed out nothing
+// more can be written.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.tls.SetWriteDeadline(t) }
+
+// uncut is a stream whose end is an error: crypto/tls takes the end of what is
+// below for the end of what is above when it comes between two records.
+type uncut struct{ net.Conn }
+
+var errCut = fmt.Errorf("the stream was cut: %w", io.ErrUnexpectedEOF)
+
+func (u uncut) Read(p []byte) (int, error) {
+	n, err := u.Conn.Read(p)
+	if err == io.EOF {
+		err = errCut
+	}
+	return n, err
+}
