@@ -196,7 +196,7 @@ func (a *attempt) begin(ctx context.Context, definition string) error {
 	wanted := types.TaskDefinition{ContainerDefinitions: a.plan.wanted.ContainerDefinitions}
 	a.goal = goalFor(after, after.Primary(), wanted)
 	maps.Copy(a.goal.Earlier, earlier)
-	a.goal.Container, a.goal.Digest, a.goal.MaxFailures = a.plan.Container, a.plan.Digest, a.r.MaxFailures
+	a.goal.Container, a.goal.Digest, a.goal.MaxFailures, a.goal.WaitDrained = a.plan.Container, a.plan.Digest, a.r.MaxFailures, a.r.WaitDrained
 	a.d.keeper.note(ctx, func(j *Journal) {
 		j.State, j.Definition, j.Deployment = StateUpdated, ecsstatus.ShortName(definition), a.goal.ID
 	})
@@ -215,7 +215,7 @@ func (a *attempt) replacesAnyway() bool {
 func (a *attempt) see(ctx context.Context) error {
 	v, err := a.d.follow(ctx, a.goal, a.r.Timeout)
 	if err != nil {
-		return a.interrupted(err, "the deployment goes on")
+		return a.stopFollowing(ctx, err)
 	}
 	switch v.Outcome {
 	case Deployed:
@@ -248,6 +248,16 @@ func (a *attempt) tellFailure(v Verdict) {
 	a.d.tell(Event{Kind: Broke, Deployment: a.goal.ID, TaskDefinition: a.goal.Definition, Message: v.Reason})
 }
 
+// stopFollowing does what the person wants to be done when he interrupts.
+func (a *attempt) stopFollowing(ctx context.Context, err error) error {
+	if a.r.OnInterrupt != RollBack {
+		return a.interrupted(err, "the deployment goes on")
+	}
+	v := Verdict{Outcome: Failed, Reason: err.Error() + ", which --on-interrupt rollback asks to be rolled back"}
+	a.tellFailure(v)
+	return a.rollBack(context.WithoutCancel(ctx), v)
+}
+
 // interrupted leaves AWS going and says so.
 func (a *attempt) interrupted(err error, what string) error {
 	message := fmt.Sprintf("%v; %s in AWS: %s of %s", err, what, a.goal.ID, ecsstatus.ShortName(a.goal.Definition))
@@ -261,7 +271,7 @@ func (a *attempt) overtaken(v Verdict) error {
 }
 
 func (a *attempt) lost(v Verdict) error {
-	return cli.Errorf(cli.ExitUnavailable, a.d.lookAt(), "lost sight of deployment %s of %s, which goes on in AWS: %s", a.goal.ID, a.r.ContainerType, v.Reason)
+	return cli.Errorf(cli.ExitUnavailable, a.d.lookAt(), "lost sight of deployment %s of %s, which goes on in AWS: %w", a.goal.ID, a.r.ContainerType, v.Err)
 }
 
 // tidy puts the percents back, however it ended.

@@ -48,6 +48,8 @@ type Deployer struct {
 	// Interval is how often to look at AWS. Zero adapts: every two seconds
 	// while things change, every ten when they do not.
 	Interval time.Duration
+	// Sleep waits between two looks. If nil, they are apart in real time.
+	Sleep func(context.Context, time.Duration) error
 	// Images gives the ECR client of a region.
 	Images func(region string) Images
 	// By and Host are who deploys, and the name of this machine, for the journal.

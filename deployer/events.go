@@ -28,6 +28,7 @@ const (
 	Overtaken     Kind = "superseded"      // someone else's deployment took over
 	Restored      Kind = "restored"        // minimumHealthyPercent and maximumPercent are as they were
 	Interrupted   Kind = "interrupted"     // the following ended, AWS goes on
+	Unseen        Kind = "unseen"          // nobody watches any more; a failing deployment is followed all the same
 )
 
 // Event is something that happened. Its JSON is API: docs/deploying.md.

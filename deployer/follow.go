@@ -2,14 +2,18 @@ package deployer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/aws/smithy-go"
+
 	"jumpsuite/ecsstatus"
 	"jumpsuite/internal/awsconfig"
+	"jumpsuite/internal/cli"
 )
 
 // More outcomes, which judge does not give: they are the follower's own.
@@ -20,8 +24,15 @@ const (
 	Lost
 )
 
-// patienceWithAWS is after how many failed looks the person is told.
-const patienceWithAWS = 3
+const (
+	// patienceWithAWS is after how many failed looks in a row the person is told
+	// that AWS is in trouble: it often is for a moment.
+	patienceWithAWS = 3
+	// patienceWithNo is how long AWS may say no (denied, credentials that are over,
+	// a target group that is not there), by its clock, before the following is
+	// given up: it will go on saying no. IAM takes some seconds to know of a change.
+	patienceWithNo = time.Minute
+)
 
 // follower follows one deployment: it looks, judges and tells.
 type follower struct {
@@ -30,12 +41,19 @@ type follower struct {
 	deadline time.Time // AWS's clock
 	trail    Trail
 	last     Progress
-	failures int // looks in a row that came to nothing
-	calm     int // looks in a row without a change
+	failures int           // looks in a row that came to nothing
+	told     bool          // that they do
+	no       time.Time     // since when AWS has been saying no; zero: it does not
+	least    time.Duration // between two looks, since AWS has throttled one
+	calm     int           // looks in a row without a change
 }
 
 // follow looks until something is decided, the time is over, or ctx ends; only
 // the last is an error. AWS being out of reach decides nothing.
+//
+// That nobody watches any more does not end the following of a roll-back, and of a
+// deployment of which tasks have failed: it goes on unseen, because nobody else
+// would take it back.
 func (d *Deployer) follow(ctx context.Context, g Goal, timeout time.Duration) (Verdict, error) {
 	f := &follower{d: d, w: d.watch(d.reader, g), deadline: d.clock.Now().Add(timeout)}
 	for {
@@ -43,17 +61,41 @@ func (d *Deployer) follow(ctx context.Context, g Goal, timeout time.Duration) (V
 		if v.Outcome != Going {
 			return v, nil
 		}
-		if err := sleep(ctx, f.pause()); err != nil {
+		err := d.wait(ctx, f.pause())
+		if err == nil {
+			continue
+		}
+		if !cli.Unwatched(err) || !f.failing() {
 			return v, err
 		}
+		ctx = context.WithoutCancel(ctx)
+		d.tell(Event{Kind: Unseen, Deployment: g.ID, TaskDefinition: g.Definition, Message: err.Error() + "; " + f.unseen()})
 	}
+}
+
+// failing reports whether the deployment is one that somebody must see to its end.
+func (f *follower) failing() bool { return f.last.Failed > 0 || !f.w.goal.Undoes.IsZero() }
+
+func (f *follower) unseen() string {
+	if !f.w.goal.Undoes.IsZero() {
+		return "the roll-back is followed to its end unseen"
+	}
+	return "the deployment is failing, and is followed to its end unseen"
+}
+
+// wait waits between two looks.
+func (d *Deployer) wait(ctx context.Context, pause time.Duration) error {
+	if d.Sleep != nil {
+		return d.Sleep(ctx, pause)
+	}
+	return sleep(ctx, pause)
 }
 
 // once makes one look and says what it means.
 func (f *follower) once(ctx context.Context) Verdict {
 	o, err := f.w.look(ctx)
 	if err != nil {
-		return f.blind(err)
+		return f.blind(ctx, awsconfig.Explain(err))
 	}
 	f.seen()
 	if v := f.d.keeper.seen(ctx, o.Service); v.Outcome != Going {
@@ -69,35 +111,77 @@ func (f *follower) once(ctx context.Context) Verdict {
 }
 
 // blind is a look that came to nothing.
-func (f *follower) blind(err error) Verdict {
-	err = awsconfig.Explain(err)
-	f.failures++
-	if f.failures == patienceWithAWS {
-		f.d.tell(Event{Kind: AWSLost, Deployment: f.w.goal.ID, Message: "AWS does not answer; ECS goes on by itself, and so does the following: " + err.Error()})
+func (f *follower) blind(ctx context.Context, err error) Verdict {
+	if ctx.Err() != nil {
+		return Verdict{} // it was we who ended it
 	}
-	if f.d.clock.Now().After(f.deadline) {
-		return Verdict{Outcome: Lost, Reason: err.Error()}
+	now := f.d.clock.Now()
+	f.failures++
+	if kind, known := kindOf(err); known && kind == awsconfig.Throttled {
+		f.least = min(max(2*f.least, f.d.backoff(2)), f.d.backoff(5))
+	}
+	if !refuses(err) {
+		f.no = time.Time{}
+	} else if f.no.IsZero() {
+		f.no = now
+	}
+	if !f.told && (f.failures == patienceWithAWS || !f.no.IsZero()) {
+		f.told = true
+		f.d.tell(Event{Kind: AWSLost, Deployment: f.w.goal.ID, Message: blindness(f.no, err)})
+	}
+	if now.After(f.deadline) || !f.no.IsZero() && now.Sub(f.no) >= patienceWithNo {
+		return Verdict{Outcome: Lost, Reason: err.Error(), Err: err}
 	}
 	return Verdict{}
 }
 
+func blindness(no time.Time, err error) string {
+	if no.IsZero() {
+		return "AWS does not answer; ECS goes on by itself, and so does the following: " + err.Error()
+	}
+	return "the deployment cannot be followed; ECS goes on by itself: " + err.Error()
+}
+
+func kindOf(err error) (kind awsconfig.Kind, known bool) {
+	e, ok := errors.AsType[*awsconfig.Error](err)
+	if !ok {
+		return 0, false
+	}
+	return e.Kind, true
+}
+
+// refuses reports whether an error is AWS's answer, and not its trouble: it
+// will be the same the next time.
+func refuses(err error) bool {
+	switch kind, known := kindOf(err); {
+	case !known:
+		api, ok := errors.AsType[smithy.APIError](err)
+		return ok && api.ErrorFault() == smithy.FaultClient
+	case kind == awsconfig.Throttled, kind == awsconfig.Unreachable, kind == awsconfig.Faulty:
+		return false
+	}
+	return true
+}
+
 func (f *follower) seen() {
-	if f.failures >= patienceWithAWS {
+	if f.told {
 		f.d.tell(Event{Kind: AWSBack, Deployment: f.w.goal.ID, Message: "AWS answers again"})
 	}
-	f.failures = 0
+	f.failures, f.told, f.no = 0, false, time.Time{}
+	f.least -= f.least / 4
 }
 
 // pause is how long to wait until the next look: longer while nothing changes,
-// and longer still while AWS throttles or is out of reach.
+// and longer still while AWS throttles or is out of reach. What throttling has
+// taught is forgotten slowly: the bucket is everybody's.
 func (f *follower) pause() time.Duration {
 	if f.failures > 0 {
-		return max(f.d.Interval, f.d.backoff(f.failures))
+		return max(f.d.Interval, f.d.backoff(f.failures), f.least)
 	}
 	if f.d.Interval > 0 {
-		return f.d.Interval
+		return max(f.d.Interval, f.least)
 	}
-	return min(quickLook+time.Duration(f.calm)*time.Second, slowLook)
+	return max(min(quickLook+time.Duration(f.calm)*time.Second, slowLook), f.least)
 }
 
 // late is the verdict when the time is over: what was still missing, and the

@@ -1,10 +1,14 @@
 package deployer
 
 import (
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"jumpsuite/ecsstatus"
+	"jumpsuite/internal/awsconfig"
 )
 
 func TestStoppedTaskIsToldAsSoonAsItIsKnownWhy(t *testing.T) {
@@ -58,6 +62,26 @@ func TestALongIntervalMakesNoChangeWait(t *testing.T) {
 	}
 }
 
+// What throttling teaches is forgotten slowly, or all the tools that draw from
+// the same bucket would empty it again together.
+func TestThrottlingIsRememberedForSomeLooks(t *testing.T) {
+	f := &follower{d: New(aws.Config{}, "prod"), w: &watcher{}, deadline: time.Now().Add(time.Hour)}
+	throttled := &awsconfig.Error{Kind: awsconfig.Throttled}
+	var pauses []time.Duration
+	for range 6 {
+		f.blind(t.Context(), throttled)
+		pauses = append(pauses, f.pause())
+	}
+	f.seen()
+	after := f.pause()
+	for range 30 {
+		f.seen()
+	}
+	if want := []time.Duration{4e9, 8e9, 16e9, 32e9, 32e9, 32e9}; !slices.Equal(pauses, want) || after != 24*time.Second || f.pause() != quickLook {
+		t.Errorf("pauses %v, then %v, in the end %v", pauses, after, f.pause())
+	}
+}
+
 func TestLooksAreFewerWhileNothingChangesOrAWSIsInTrouble(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -72,6 +96,8 @@ func TestLooksAreFewerWhileNothingChangesOrAWSIsInTrouble(t *testing.T) {
 		{"a short interval, throttled twice", follower{d: &Deployer{Interval: 100 * time.Millisecond}, failures: 2}, 200 * time.Millisecond},
 		{"throttled once", follower{d: &Deployer{}, failures: 1}, 2 * time.Second},
 		{"throttled four times", follower{d: &Deployer{}, failures: 4}, 16 * time.Second},
+		{"throttled a while ago", follower{d: &Deployer{}, least: 12 * time.Second}, 12 * time.Second},
+		{"throttled, at a fixed interval", follower{d: &Deployer{Interval: 3 * time.Second}, least: 5 * time.Second}, 5 * time.Second},
 		{"out of reach for long", follower{d: &Deployer{}, failures: 100}, 32 * time.Second},
 	} {
 		if got := tt.f.pause(); got != tt.want {

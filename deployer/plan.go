@@ -57,8 +57,34 @@ type Request struct {
 	SkipImageCheck bool
 	// Reason is why, in the caller's words, for the journal.
 	Reason string
+	// WaitDrained waits until the old tasks have stopped too.
+	WaitDrained bool
+	// OnInterrupt is what becomes of a deployment when the one who follows it is
+	// interrupted. Zero leaves it to ECS.
+	OnInterrupt OnInterrupt
 	// DryRun ends after the plan.
 	DryRun bool
+}
+
+// OnInterrupt is what to do about a deployment when its following is interrupted.
+type OnInterrupt string
+
+const (
+	// LeaveGoing ends the following; ECS goes on.
+	LeaveGoing OnInterrupt = "leave"
+	// RollBack rolls back, and follows that to its end.
+	RollBack OnInterrupt = "rollback"
+)
+
+// ParseOnInterrupt parses the name of one; the empty one is LeaveGoing.
+func ParseOnInterrupt(s string) (OnInterrupt, error) {
+	switch OnInterrupt(s) {
+	case "", LeaveGoing:
+		return LeaveGoing, nil
+	case RollBack:
+		return RollBack, nil
+	}
+	return "", cli.Usage("--on-interrupt takes leave and rollback", "unknown --on-interrupt %q", s)
 }
 
 // DefaultTimeout is how long a deployment may take. ECS itself has no limit; a

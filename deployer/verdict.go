@@ -44,6 +44,7 @@ type Goal struct {
 	Checked           []string // essential containers with a health check
 	Groups            int      // target groups that a task must be healthy in
 	MaxFailures       int      // zero: as the circuit breaker
+	WaitDrained       bool     // it is no success until the old tasks have stopped
 	Breaker           Breaker
 	// Undoes is when the deployment began that this one rolls back; zero if it
 	// is no roll-back.
@@ -93,6 +94,7 @@ type Verdict struct {
 	Reason  string
 	Missing []string // while Going: what is still to come
 	Other   string   // TakenBack, Superseded: the deployment that is PRIMARY
+	Err     error    // Lost: AWS's last
 }
 
 // Trail is what must be remembered between two looks. Its zero value is the
@@ -311,23 +313,35 @@ func judgeHealth(g Goal, o Observation, t Trail, own *ecsstatus.Deployment) (Ver
 	if t.whole.IsZero() {
 		t.whole = o.At
 	}
-	return judgeRest(o, t, own), t
+	return judgeRest(g, o, t, own), t
 }
 
 // judgeRest decides about the old tasks when the new ones are all well. Those
 // that are being stopped only drain; those that ECS does not stop (protected
 // from scale-in) are no reason to take back what works.
-func judgeRest(o Observation, t Trail, own *ecsstatus.Deployment) Verdict {
+func judgeRest(g Goal, o Observation, t Trail, own *ecsstatus.Deployment) Verdict {
 	running, draining := oldTasks(o)
 	completed := own.RolloutState == "COMPLETED" || own.RolloutState == "" && running+draining == 0
 	switch {
 	case completed, running == 0 && desired(o.Service) > 0:
-		return Verdict{Outcome: Deployed, Reason: leftOver(0, draining)}
+		return drained(g, running, draining)
 	case running == 0 && draining == 0 && desired(o.Service) == 0:
 		return Verdict{Missing: []string{"ECS has not completed the deployment"}}
 	case protected(o), desired(o.Service) > 0 && o.At.Sub(t.whole) >= oldPatience:
-		return Verdict{Outcome: Deployed, Reason: leftOver(running, draining)}
+		return drained(g, running, draining)
 	}
+	return stillOld(running, draining)
+}
+
+// drained is success, unless old tasks are waited for.
+func drained(g Goal, running, draining int) Verdict {
+	if g.WaitDrained && running+draining > 0 {
+		return stillOld(running, draining)
+	}
+	return Verdict{Outcome: Deployed, Reason: leftOver(running, draining)}
+}
+
+func stillOld(running, draining int) Verdict {
 	return Verdict{Missing: []string{countOf(running+draining, "old task is still to stop", "old tasks are still to stop")}}
 }
 

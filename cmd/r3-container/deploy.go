@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -25,6 +26,8 @@ func deployCommand(stdio cli.Stdio, args []string) *urfave.Command {
 		&urfave.StringFlag{Name: "strategy", Usage: "`STRATEGY`: rolling, or replacing, which stops the old tasks first", Value: string(deployer.Rolling)},
 		&urfave.DurationFlag{Name: "timeout", Usage: "`TIME` that the deployment may take, and its roll-back again", Value: deployer.DefaultTimeout},
 		&urfave.IntFlag{Name: "max-failures", Usage: "`NUMBER` of failed tasks with which it has failed", DefaultText: "as ECS's circuit breaker: half of the desired, at least 3"},
+		&urfave.BoolFlag{Name: "wait-drained", Usage: "wait until the old tasks have stopped too", DisableDefaultText: true},
+		&urfave.StringFlag{Name: "on-interrupt", Usage: "`WHAT` Ctrl-C means for the deployment: leave, it goes on in AWS, or rollback", Value: string(deployer.LeaveGoing)},
 		&urfave.StringFlag{Name: "reason", Usage: "`TEXT` for the audit log: why"},
 		&urfave.BoolFlag{Name: "dry-run", Usage: "show the plan and the diff of the task definition, and change nothing", DisableDefaultText: true},
 		&urfave.BoolFlag{Name: "force", Usage: "deploy although the image runs already", DisableDefaultText: true},
@@ -54,13 +57,14 @@ func deploy(c *urfave.Context, stdio cli.Stdio) error {
 	if err != nil {
 		return err
 	}
-	renderer, err := deployRenderer(c, stdio)
+	ctx, out := cli.Watched(c.Context, stdio.Out)
+	renderer, err := deployRenderer(c, stdio, out)
 	if err != nil {
 		return err
 	}
 	way, err := open(c, stdio, deployAction)
 	if err != nil {
-		return interruptedEarly(c.Context, err)
+		return interruptedEarly(ctx, err)
 	}
 	if way.Caller == nil {
 		fmt.Fprintln(stdio.Err, "note: not under sudo: your own AWS credentials are used, AWS alone decides what they may, and the audit log does not hear of it")
@@ -72,7 +76,7 @@ func deploy(c *urfave.Context, stdio cli.Stdio) error {
 	r := &record{way: way, containerType: request.ContainerType, stderr: stdio.Err}
 	d.Interval, d.Allow, d.Record, d.Tell = c.Duration("interval"), r.allow, r.step, r.watch(renderer.Tell)
 	d.Suggest = way.Suggests(deployAction)
-	err = d.Deploy(c.Context, request)
+	err = d.Deploy(ctx, request)
 	renderer.End()
 	r.end(err)
 	return err
@@ -96,13 +100,15 @@ func deployRequest(c *urfave.Context) (deployer.Request, error) {
 		image, err3 = deployer.ParseImage(url)
 	}
 	strategy, err4 := deployer.ParseStrategy(c.String("strategy"))
+	interrupt, err5 := deployer.ParseOnInterrupt(c.String("on-interrupt"))
 	request := deployer.Request{
 		ContainerType: name, Image: image, Container: c.String("container"), Strategy: strategy,
 		Timeout: c.Duration("timeout"), MaxFailures: c.Int("max-failures"),
 		Force: c.Bool("force"), Supersede: c.Bool("supersede"), SkipImageCheck: c.Bool("skip-image-check"), DryRun: c.Bool("dry-run"),
-		Reason: c.String("reason"),
+		Reason:      c.String("reason"),
+		WaitDrained: c.Bool("wait-drained"), OnInterrupt: interrupt,
 	}
-	return request, errors.Join(err1, err2, err3, err4, cli.Filled(c, "container", "strategy", "output", "reason"), limits(c))
+	return request, errors.Join(err1, err2, err3, err4, err5, cli.Filled(c, "container", "strategy", "output", "reason", "on-interrupt"), limits(c))
 }
 
 func limits(c *urfave.Context) error {
@@ -124,24 +130,24 @@ func limits(c *urfave.Context) error {
 
 // deployRenderer shows a deployment as --output says: text is live on a
 // terminal, and plain lines elsewhere.
-func deployRenderer(c *urfave.Context, stdio cli.Stdio) (deployer.Renderer, error) {
+func deployRenderer(c *urfave.Context, stdio cli.Stdio, out io.Writer) (deployer.Renderer, error) {
 	switch format := strings.ToLower(c.String("output")); format {
 	case "json":
-		return &deployer.JSON{W: stdio.Out}, nil
+		return &deployer.JSON{W: out}, nil
 	case "text":
-		return textRenderer(c.Bool("dry-run"), stdio), nil
+		return textRenderer(c.Bool("dry-run"), stdio, out), nil
 	default:
 		return nil, cli.Usage("the formats are text and json", "unknown output format %q", format)
 	}
 }
 
-func textRenderer(diff bool, stdio cli.Stdio) deployer.Renderer {
+func textRenderer(diff bool, stdio cli.Stdio, out io.Writer) deployer.Renderer {
 	if _, ok := cli.Terminal(stdio.Out); !ok || os.Getenv("TERM") == "dumb" {
-		return &deployer.Lines{W: stdio.Out, Diff: diff}
+		return &deployer.Lines{W: out, Diff: diff}
 	}
 	columns := func() int {
 		n, _ := cli.Terminal(stdio.Out)
 		return n
 	}
-	return &deployer.Live{W: stdio.Out, Columns: columns, Diff: diff}
+	return &deployer.Live{W: out, Columns: columns, Diff: diff}
 }

@@ -60,6 +60,52 @@ func (e *Interrupted) Error() string { return "interrupted by " + e.Signal.Strin
 // ExitCode is ExitInterrupted.
 func (e *Interrupted) ExitCode() int { return ExitInterrupted }
 
+// Gone is the cause of a context that ended because nobody reads the output:
+// the reader of a pipe went away, or the terminal was closed. Under sudo there
+// may be no SIGHUP for that: writing is what tells.
+type Gone struct{ Err error }
+
+func (e *Gone) Error() string {
+	if errors.Is(e.Err, syscall.EIO) {
+		return "the terminal is gone"
+	}
+	return "the reader of the output is gone"
+}
+
+// ExitCode is ExitInterrupted.
+func (e *Gone) ExitCode() int { return ExitInterrupted }
+
+// Unwatched reports whether err is an interruption by which nobody means
+// anything: the terminal or the reader went away.
+func Unwatched(err error) bool {
+	if _, gone := errors.AsType[*Gone](err); gone {
+		return true
+	}
+	i, ok := errors.AsType[*Interrupted](err)
+	return ok && i.Signal == syscall.SIGHUP
+}
+
+// Watched returns a context that ends, with a *Gone as its cause, when a write to
+// the writer finds nobody reading: EPIPE, or EIO of a terminal that was closed.
+func Watched(ctx context.Context, w io.Writer) (context.Context, io.Writer) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return ctx, &watched{w, cancel}
+}
+
+type watched struct {
+	w      io.Writer
+	cancel context.CancelCauseFunc
+}
+
+// Write writes to the writer that is watched.
+func (w *watched) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.EIO) {
+		w.cancel(&Gone{Err: err})
+	}
+	return n, err
+}
+
 // Main runs a command and exits with the code of its error.
 //
 // The first of SIGINT, SIGTERM and SIGHUP cancels ctx with an *Interrupted as
