@@ -24,7 +24,11 @@ type payloadReader struct {
 }
 
 func newPayload(ans *answer) *payloadReader {
-	return &payloadReader{src: newSource(ans.up.conn, ans.up.br), in: ans.framing, left: ans.length}
+	return payloadOf(newSource(ans.up.conn, ans.up.br), ans.framing)
+}
+
+func payloadOf(src *source, in framing) *payloadReader {
+	return &payloadReader{src: src, in: in, left: in.length, done: !in.chunked && in.length == 0}
 }
 
 func (p *payloadReader) Read(b []byte) (int, error) {
@@ -73,7 +77,7 @@ func serveEvents(x *exchange) error {
 }
 
 func (x *exchange) copyEvents(src *source, in framing) (sent int64, err error) {
-	dec := json.NewDecoder(&payloadReader{src: src, in: in, left: in.length})
+	dec := json.NewDecoder(payloadOf(src, in))
 	for {
 		var m events.Message
 		if err := dec.Decode(&m); err == io.EOF {
@@ -110,7 +114,7 @@ func cleaned(m events.Message) events.Message {
 	m.Actor.Attributes = map[string]string{}
 	for _, key := range eventAttributes {
 		if v, ok := all[key]; ok {
-			m.Actor.Attributes[key] = v
+			m.Actor.Attributes[key] = visibleText(v)
 		}
 	}
 	return m

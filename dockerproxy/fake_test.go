@@ -71,7 +71,9 @@ func (f *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "OK")
 	case path == "/containers/json":
 		io.WriteString(w, "[]\n")
-	case path == "/version" || path == "/info" || path == "/images/json":
+	case path == "/images/json":
+		io.WriteString(w, "[]\n")
+	case path == "/version" || path == "/info":
 		io.WriteString(w, "{}\n")
 	case path == "/containers/create":
 		w.WriteHeader(http.StatusCreated)

@@ -11,10 +11,11 @@ import (
 // What the Engine's answers may have, in the API of 20.10 to 28: the client's
 // types know all of it.
 var (
-	inspectKeys = keysOf(reflect.TypeFor[container.InspectResponse]())
-	listKeys    = keysOf(reflect.TypeFor[container.Summary]())
-	imageKeys   = keysOf(reflect.TypeFor[image.InspectResponse]())
-	configKeys  = keysOf(reflect.TypeFor[container.Config](), pointed(memberType(reflect.TypeFor[image.InspectResponse](), "Config")))
+	inspectKeys   = keysOf(reflect.TypeFor[container.InspectResponse]())
+	listKeys      = keysOf(reflect.TypeFor[container.Summary]())
+	imageListKeys = keysOf(reflect.TypeFor[image.Summary]())
+	imageKeys     = keysOf(reflect.TypeFor[image.InspectResponse]())
+	configKeys    = keysOf(reflect.TypeFor[container.Config](), pointed(memberType(reflect.TypeFor[image.InspectResponse](), "Config")))
 )
 
 func memberType(t reflect.Type, key string) reflect.Type {

@@ -1,8 +1,10 @@
 package dockerproxy
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
+	"strings"
 
 	"jumpsuite/internal/audit"
 	"jumpsuite/policy"
@@ -113,13 +115,27 @@ func (x *exchange) permitAnywhere(a policy.Action) error {
 }
 
 func serveImages(x *exchange) error {
+	if err := x.noGuess(); err != nil {
+		return err
+	}
 	if _, err := x.permit(x.question(policy.DockerImages, policy.Resource{}), audit.Event{}); err != nil {
 		return err
 	}
-	return x.pass(&ask{method: http.MethodGet, path: "/images/json", query: x.query})
+	body, _, err := x.fetch(&ask{method: http.MethodGet, path: "/images/json", query: x.query})
+	if err != nil {
+		return engineRefusal(err)
+	}
+	shown, err := x.redactor().images(body)
+	if err != nil {
+		return err
+	}
+	return x.show(shown)
 }
 
 func servePs(x *exchange) error {
+	if err := x.noGuess(); err != nil {
+		return err
+	}
 	if _, err := x.permit(x.question(policy.DockerPs, policy.Resource{}), audit.Event{}); err != nil {
 		return err
 	}
@@ -131,7 +147,28 @@ func servePs(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	return x.reply(http.StatusOK, "application/json", shown)
+	return x.show(shown)
+}
+
+// show answers with what others than the caller have written, in part.
+func (x *exchange) show(body []byte) error {
+	return x.reply(http.StatusOK, "application/json", visible(body))
+}
+
+// noGuess refuses to look for a value that is not shown: whether something is
+// found would tell whether it was guessed.
+func (x *exchange) noGuess() error {
+	set, err := parseFilters(cmp.Or(x.query.Get("filters"), "{}"))
+	if err != nil {
+		return err
+	}
+	r := x.redactor()
+	for _, f := range set["label"] {
+		if key, value, ok := strings.Cut(f, "="); ok && r.label(key, value) != value {
+			return forbidden("leave out the value", "a filter by the value of label %s is not available, since that is not shown", printable(key))
+		}
+	}
+	return nil
 }
 
 // serveInspect shows a container. Callers who may read its logs or enter it,
@@ -159,7 +196,7 @@ func serveInspect(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	return x.reply(http.StatusOK, "application/json", shown)
+	return x.show(shown)
 }
 
 func (x *exchange) maySee(t *target) bool {
@@ -221,7 +258,7 @@ func serveInspectImage(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	return x.reply(http.StatusOK, "application/json", shown)
+	return x.show(shown)
 }
 
 // serveNone answers for objects that nobody sees through the gate.

@@ -67,6 +67,17 @@ func (r redactor) image(raw []byte) ([]byte, error) {
 
 // list redacts the containers of a ps.
 func (r redactor) list(raw []byte) ([]byte, error) {
+	return objects(raw, listKeys, edits{"Command": r.textValue, "Labels": r.mapValue})
+}
+
+// images redacts a list of images.
+func (r redactor) images(raw []byte) ([]byte, error) {
+	return objects(raw, imageListKeys, edits{"Labels": r.mapValue})
+}
+
+// objects edits each object of a list, and leaves out the keys that are not
+// listed.
+func objects(raw []byte, keys map[string]bool, e edits) ([]byte, error) {
 	var items []json.RawMessage
 	if err := json.Unmarshal(raw, &items); err != nil {
 		return nil, errOpaque
@@ -77,8 +88,8 @@ func (r redactor) list(raw []byte) ([]byte, error) {
 		if err != nil {
 			return nil, errOpaque
 		}
-		o = o.keep(listKeys)
-		if err := (edits{"Command": r.textValue, "Labels": r.mapValue}).apply(o); err != nil {
+		o = o.keep(keys)
+		if err := e.apply(o); err != nil {
 			return nil, err
 		}
 		if i > 0 {
@@ -236,16 +247,20 @@ func (r redactor) mapValue(raw json.RawMessage) (json.RawMessage, error) {
 	return rewrite(raw, func(m map[string]string) (map[string]string, bool) {
 		changed := false
 		for k, v := range m {
-			shown := r.text(v)
-			if v != "" && r.secret(variable(k[strings.LastIndexByte(k, '.')+1:])) {
-				shown = hidden
-			}
-			if shown != v {
+			if shown := r.label(k, v); shown != v {
 				m[k], changed = shown, true
 			}
 		}
 		return m, changed
 	})
+}
+
+// label is the value of a label, or of an option of a driver's, as it is shown.
+func (r redactor) label(key, value string) string {
+	if value != "" && r.secret(variable(key[strings.LastIndexByte(key, '.')+1:])) {
+		return hidden
+	}
+	return r.text(value)
 }
 
 // assignment is NAME=value and --name=value within a text, the value quoted or

@@ -56,9 +56,10 @@ func noSuch(kind, ref string) *Refusal {
 // body is the refusal as the Engine writes its errors. The docker CLI prints
 // the message as it is.
 func (r *Refusal) body() []byte {
-	b, _ := json.Marshal(struct { // a struct of one string always marshals
+	// The Engine's words can have others' in them. A struct of one string always marshals.
+	b, _ := json.Marshal(struct {
 		Message string `json:"message"`
-	}{r.Error()})
+	}{visibleText(r.Error())})
 	return append(b, '\n')
 }
 
@@ -67,7 +68,7 @@ func printable(s string) string { return clean(clip(s)) }
 
 func clean(s string) string {
 	return strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f || c >= 0x80 && c <= 0x9f || c >= 0x202a && c <= 0x202e || c >= 0x2066 && c <= 0x2069 || c == 0x200e || c == 0x200f {
+		if c < ' ' || drives(c) {
 			return '?'
 		}
 		return c
