@@ -300,6 +300,7 @@ func (x *exchange) startAttached(e *execution, o *container.ExecStartOptions, st
 		return err
 	}
 	if rec != nil {
+		defer rec.Close() // once more, if a panic ends this
 		e.recording.Store(&rec)
 	}
 	over := x.running(e)
@@ -344,12 +345,15 @@ func (x *exchange) execState(id string) (execState, error) {
 }
 
 func serveExecResize(x *exchange) error {
+	if x.query.Get("h") == "" || x.query.Get("w") == "" {
+		return badRequest("a size has a height and a width")
+	}
 	e, err := x.execution()
 	if err != nil {
 		return err
 	}
-	if x.query.Get("h") == "" || x.query.Get("w") == "" {
-		return badRequest("a size has a height and a width")
+	if _, err := x.follow(x.asNow(e.question), x.sized(e.about), audit.Decision); err != nil {
+		return err
 	}
 	if r := e.recording.Load(); r != nil {
 		if err := (*r).Resize(atoi(x.query.Get("w")), atoi(x.query.Get("h"))); err != nil {
@@ -371,9 +375,18 @@ func (x *exchange) passEmpty(a *ask) error {
 	return x.reply(ans.status, "", nil)
 }
 
+// asNow is a question of before, asked by the caller as he is now.
+func (x *exchange) asNow(q policy.Request) policy.Request {
+	q.Principal = x.conn.caller.Principal
+	return q
+}
+
 func serveExecInspect(x *exchange) error {
 	e, err := x.execution()
 	if err != nil {
+		return err
+	}
+	if _, err := x.follow(x.asNow(e.question), e.about, audit.Decision); err != nil {
 		return err
 	}
 	body, _, err := x.fetch(&ask{method: http.MethodGet, path: "/exec/" + e.id + "/json"})

@@ -2,6 +2,7 @@ package dockerproxy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
@@ -283,6 +284,9 @@ func (x *exchange) attach(t *target, q policy.Request, d policy.Decision) error 
 	if err != nil {
 		return err
 	}
+	if rec != nil {
+		defer rec.Close() // once more, if a panic ends this
+	}
 	k := sessionKey{t.ID, x.conn.caller.owner()}
 	s := &session{recording: rec}
 	x.gate.setSession(k, s)
@@ -312,21 +316,61 @@ func (x *exchange) endUnlessStarted(id string, cancel context.CancelCauseFunc) {
 	cancel(errors.New("the container was not started"))
 }
 
+// serveWait waits for a container's end. Its close has the container's exit
+// code: what docker run and docker start -a ended with.
 func serveWait(x *exchange) error {
 	t, q, err := x.mine()
 	if err != nil {
 		return err
 	}
-	return x.stream(&ask{method: http.MethodPost, path: "/containers/" + t.ID + "/wait", query: x.query}, still(q), nil)
+	if _, err := x.follow(q, t.about(), audit.Open); err != nil {
+		return err
+	}
+	var end waited
+	err = x.stream(&ask{method: http.MethodPost, path: "/containers/" + t.ID + "/wait", query: x.query}, still(q), end.take)
+	x.closeWith(audit.Result{Exit: end.code()}, err)
+	return err
+}
+
+// waited is the Engine's answer to a wait: an object with the exit code.
+type waited struct{ body []byte }
+
+func (w *waited) take(b []byte) error {
+	if len(w.body)+len(b) <= 4<<10 {
+		w.body = append(w.body, b...)
+	}
+	return nil
+}
+
+func (w *waited) code() int {
+	var said struct{ StatusCode int }
+	if json.Unmarshal(w.body, &said) != nil {
+		return 0
+	}
+	return said.StatusCode
+}
+
+// follow decides and records what belongs to a session that is on record
+// already and changes nothing: its line need not be on the disk at once.
+func (x *exchange) follow(q policy.Request, about audit.Event, kind audit.Kind) (policy.Decision, error) {
+	about.Follows = true
+	d, err := x.permitted(q, x.decide(q), about, kind)
+	if err != nil {
+		err = x.hide(err)
+	}
+	return d, err
 }
 
 func serveResize(x *exchange) error {
-	t, _, err := x.mine()
+	if x.query.Get("h") == "" || x.query.Get("w") == "" {
+		return badRequest("a size has a height and a width")
+	}
+	t, q, err := x.mine()
 	if err != nil {
 		return err
 	}
-	if x.query.Get("h") == "" || x.query.Get("w") == "" {
-		return badRequest("a size has a height and a width")
+	if _, err := x.follow(q, x.sized(t.about()), audit.Decision); err != nil {
+		return err
 	}
 	if s := x.gate.session(sessionKey{t.ID, x.conn.caller.owner()}); s != nil && s.recording != nil {
 		if err := s.recording.Resize(atoi(x.query.Get("w")), atoi(x.query.Get("h"))); err != nil {
@@ -334,6 +378,12 @@ func serveResize(x *exchange) error {
 		}
 	}
 	return x.passEmpty(&ask{method: http.MethodPost, path: "/containers/" + t.ID + "/resize", query: x.query})
+}
+
+// sized adds to an event which size is asked for.
+func (x *exchange) sized(about audit.Event) audit.Event {
+	about.Detail = x.op.name + " " + x.query.Get("w") + "x" + x.query.Get("h")
+	return about
 }
 
 // serveKill sends a signal, as docker run and docker start -a do with those that

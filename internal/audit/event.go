@@ -80,6 +80,7 @@ type Event struct {
 	Argv        []string // what is to be run, or was typed
 	Detail      string
 	Far         string  // the id that the other gate gave to the same request
+	Follows     bool    // it changes nothing that is not on record already: written, not synced
 	Result      *Result // of a Close
 
 	// Cut names the fields that were longer than the log takes and were cut.
@@ -132,7 +133,7 @@ type repair struct {
 }
 
 // reads are the actions that change nothing. Their lines are written but not
-// synced; an action that is not listed is.
+// synced; an action that is not listed is, but for what Follows.
 var reads = map[string]bool{
 	"docker.ps": true, "docker.images": true, "docker.logs": true, "docker.stats": true,
 	"docker.inspect": true, "docker.version": true, "docker.events": true,
@@ -151,7 +152,7 @@ func (e *Event) durable() bool {
 	if e.Kind == Close || e.Decides() && e.Verdict == Deny {
 		return false
 	}
-	return !reads[e.Action]
+	return !e.Follows && !reads[e.Action]
 }
 
 // check refuses events that say too little to be of use.
