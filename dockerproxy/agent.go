@@ -56,11 +56,12 @@ func (g *Gate) watchAgent(ctx context.Context, id string) *agentWatch {
 	if err != nil || ans.status != http.StatusOK {
 		return w
 	}
-	go w.read(ctx, ans)
+	go w.read(ctx, g, ans)
 	return w
 }
 
-func (w *agentWatch) read(ctx context.Context, ans *answer) {
+func (w *agentWatch) read(ctx context.Context, g *Gate, ans *answer) {
+	defer g.survive()
 	dec := json.NewDecoder(newPayload(ans))
 	for {
 		var m events.Message

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -56,8 +58,13 @@ func (c *connection) serve(ctx context.Context) {
 }
 
 // one handles one request and reports whether another may follow.
-func (c *connection) one(ctx context.Context) bool {
+func (c *connection) one(ctx context.Context) (goesOn bool) {
 	x := &exchange{gate: c.gate, conn: c, req: &c.req, began: time.Now()}
+	defer func() {
+		if p := recover(); p != nil {
+			goesOn = c.panicked(x, p)
+		}
+	}()
 	c.patience(c.br.Buffered() == 0 || !c.wholeHead())
 	err := readRequest(c.br, &c.req)
 	if err == nil {
@@ -67,6 +74,36 @@ func (c *connection) one(ctx context.Context) bool {
 		return !x.last
 	}
 	return c.fail(x, err)
+}
+
+// errPanic is a mistake of the gate's own in one exchange. It ends that one's
+// connection, and nothing of the others'.
+var errPanic = errors.New("the gate has made a mistake")
+
+// panicked records and answers what ended in a panic.
+func (c *connection) panicked(x *exchange, p any) bool {
+	c.gate.logPanic(p)
+	c.dropUpstream() // whatever is under way there
+	x.close(errPanic)
+	return c.fail(x, &Refusal{Status: http.StatusInternalServerError, Text: errPanic.Error() + ", and has ended this connection", Hint: "what happened is in its log"})
+}
+
+// logPanic logs a panic and where it came from.
+func (g *Gate) logPanic(p any) {
+	g.log().Error("a panic", "what", fmt.Sprint(p), "stack", string(debug.Stack()))
+}
+
+// guarded is a goroutine beside an exchange: a panic in it ends the exchange.
+func (x *exchange) guarded(cancel context.CancelCauseFunc, f func()) {
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				x.gate.logPanic(p)
+				cancel(errPanic)
+			}
+		}()
+		f()
+	}()
 }
 
 // wholeHead reports whether the head has arrived already, as it nearly always has.

@@ -1,12 +1,14 @@
 package dockerproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,6 +99,8 @@ type Gate struct {
 	Begun func(Running) (over func())
 	// Connections bounds what one caller may have open. Zero: 300.
 	Connections int
+	// AllConnections bounds what all callers together may have open. Zero: 3000.
+	AllConnections int
 
 	policy   atomic.Pointer[policy.Policy]
 	pinned   atomic.Pointer[string]
@@ -104,6 +108,8 @@ type Gate struct {
 	open     map[*stream]struct{}
 	execs    map[string]*execution
 	callers  map[owner]int
+	inside   int // connections of all callers
+	turned   crowd
 	sessions map[sessionKey]*session
 	hangups  *hangups
 }
@@ -111,6 +117,7 @@ type Gate struct {
 const (
 	defaultWatch       = 6 * time.Second
 	defaultConnections = 300
+	defaultAll         = 3000
 )
 
 // SetPolicy puts a policy into force. Requests that begin from now on are
@@ -174,12 +181,13 @@ func accept(ctx context.Context, l net.Listener) (net.Conn, error) {
 }
 
 func (g *Gate) welcome(ctx context.Context, conn net.Conn, identify func(context.Context, net.Conn) (Caller, error)) {
+	defer conn.Close()
+	defer g.survive()
 	caller, err := identify(ctx, conn)
 	if err != nil {
-		g.log().Warn("caller not identified", "err", err)
+		g.turnAway("caller not identified", "err", err)
 		r := forbidden("", "it is not known who you are: %v", err)
 		writeRefusal(conn, r, true)
-		conn.Close()
 		return
 	}
 	g.ServeConn(ctx, conn, caller)
@@ -189,8 +197,10 @@ func (g *Gate) welcome(ctx context.Context, conn net.Conn, identify func(context
 // closes it.
 func (g *Gate) ServeConn(ctx context.Context, conn net.Conn, caller Caller) {
 	defer conn.Close()
-	if !g.enter(caller.owner()) {
-		writeRefusal(conn, &Refusal{Status: 429, Text: "too many connections at a time", Hint: "end some of what is running"}, true)
+	defer g.survive()
+	if r := g.enter(caller.owner()); r != nil {
+		g.turnAway(r.Text, "user", caller.User, "uid", caller.UID)
+		writeRefusal(conn, r, true)
 		return
 	}
 	defer g.leave(caller.owner())
@@ -199,29 +209,63 @@ func (g *Gate) ServeConn(ctx context.Context, conn net.Conn, caller Caller) {
 	c.serve(ctx)
 }
 
-func (g *Gate) enter(o owner) bool {
+// survive keeps a panic of one connection from ending those of all.
+func (g *Gate) survive() {
+	if p := recover(); p != nil {
+		g.logPanic(p)
+	}
+}
+
+// enter counts a connection, or refuses it.
+func (g *Gate) enter(o owner) *Refusal {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.callers == nil {
 		g.callers = map[owner]int{}
 	}
-	most := g.Connections
-	if most == 0 {
-		most = defaultConnections
-	}
-	if g.callers[o] >= most {
-		return false
+	switch {
+	case g.callers[o] >= cmp.Or(g.Connections, defaultConnections):
+		return &Refusal{Status: http.StatusTooManyRequests, Text: "too many connections at a time", Hint: "end some of what is running"}
+	case g.inside >= cmp.Or(g.AllConnections, defaultAll):
+		return &Refusal{Status: http.StatusServiceUnavailable, Text: "too many connections of all callers at a time", Hint: "try again in a while"}
 	}
 	g.callers[o]++
-	return true
+	g.inside++
+	return nil
 }
 
 func (g *Gate) leave(o owner) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.inside--
 	if g.callers[o]--; g.callers[o] == 0 {
 		delete(g.callers, o)
 	}
+}
+
+// crowd counts connections that were turned away, of which a line each would
+// fill the log.
+type crowd struct {
+	mu    sync.Mutex
+	since time.Time // of the last line
+	n     int       // turned away since
+}
+
+// crowdTime is how often a line says that connections were turned away.
+const crowdTime = 10 * time.Second
+
+// turnAway logs that a connection was turned away, and the ones that were not
+// logged since the last line.
+func (g *Gate) turnAway(why string, args ...any) {
+	c := &g.turned
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n++
+	if time.Since(c.since) < crowdTime {
+		return
+	}
+	g.log().Warn("connection turned away: "+why, append(args, "connections", c.n)...)
+	c.since, c.n = time.Now(), 0
 }
 
 func (g *Gate) log() *slog.Logger {

@@ -89,7 +89,7 @@ func (x *exchange) streamAs(a *ask, still allowed, copy func(*source, framing) (
 	ctx, cancel, end := x.begin(still, up.conn, x.conn.conn)
 	defer end()
 	x.last = true
-	go x.watchClient(cancel)
+	x.guarded(cancel, func() { x.watchClient(cancel) })
 	ans, err := up.send(version, a)
 	if err != nil {
 		return ended(ctx, engineGone(err))
@@ -219,15 +219,14 @@ func (x *exchange) notSwitched(ans *answer) error {
 }
 
 func (x *exchange) splice(ctx context.Context, cancel context.CancelCauseFunc, up *upstream, t taps) error {
-	input := make(chan error, 1)
+	input := make(chan struct{})
 	var inputEnded atomic.Bool
-	go func() {
-		err := x.sendInput(ctx, cancel, up, t.in, &inputEnded)
-		if err != nil {
+	x.guarded(cancel, func() {
+		defer close(input)
+		if err := x.sendInput(ctx, cancel, up, t.in, &inputEnded); err != nil {
 			cancel(err)
 		}
-		input <- err
-	}()
+	})
 	n, err := copyRaw(x.conn.conn, newSource(up.conn, up.br), t.out)
 	x.out = n
 	if err == nil && inputEnded.Load() && hungUp(x.conn.conn) {
