@@ -311,3 +311,22 @@ func TestASizeIsCountedForWhoMayInspect(t *testing.T) {
 		}
 	}
 }
+
+// Who has outlived the one whose namespace it shares is still in it.
+func TestANamespaceOutlivesTheContainerThatBroughtIt(t *testing.T) {
+	engine := needEngine(t)
+	h := newHarness(t, engine, "test")
+	in := func(mode string) map[string]any {
+		return sleeper(map[string]any{"HostConfig": map[string]any{"NetworkMode": mode}})
+	}
+	makeContainer(t, engine, "abused-host", in("host"), true)
+	makeContainer(t, engine, "abused-heir", in("container:abused-host"), true)
+	exchangeRaw(t, engine, "DELETE /containers/abused-host?force=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+	exec := post("/v1.41/containers/abused-heir/exec", `{"AttachStdout":true,"Cmd":["id"]}`)
+	if a := exchangeRaw(t, h.socket("dev"), exec); a.status != http.StatusForbidden || !strings.Contains(a.body, "may be the host's") {
+		t.Errorf("got %d %s, want 403", a.status, a.body)
+	}
+	if a := exchangeRaw(t, engine, exec); a.status != http.StatusCreated {
+		t.Errorf("the Engine itself: got %d %s, want 201", a.status, a.body)
+	}
+}

@@ -162,27 +162,41 @@ const maxJoined = 16
 // namespaces they share in turn: the last of a chain may be the host's.
 func (x *exchange) joined(t *target) ([]*target, error) {
 	var found []*target
-	seen := map[string]bool{}
-	for next := joins(&t.HostConfig); len(next) > 0; next = next[1:] {
-		id := strings.TrimPrefix(next[0], "/")
-		if seen[id] {
-			continue
+	seen := map[string]bool{t.ID: true}
+	for next := []*target{t}; len(next) > 0; next = next[1:] {
+		for _, id := range joins(&next[0].HostConfig) {
+			id = strings.TrimPrefix(id, "/")
+			if seen[id] {
+				continue
+			}
+			if len(seen) > maxJoined || !isRef(id) {
+				return nil, forbidden("", "with whom container %s shares its namespaces is not understood", t.shortName())
+			}
+			seen[id] = true
+			j, err := x.peer(next[0], id)
+			if err != nil {
+				return nil, err
+			}
+			if j != nil {
+				found, next = append(found, j), append(next, j)
+			}
 		}
-		if len(seen) == maxJoined || !isRef(id) {
-			return nil, forbidden("", "with whom container %s shares its namespaces is not understood", t.shortName())
-		}
-		seen[id] = true
-		j, err := x.lookup(id, nil)
-		if isNotFound(err) {
-			continue // a namespace of a container that is gone cannot be entered
-		}
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, j)
-		next = append(next, joins(&j.HostConfig)...)
 	}
 	return found, nil
+}
+
+// peer finds a container whose namespace t shares. Where it is gone, a container
+// that does not run cannot enter its namespace any more, which is harmless; one
+// that runs is still in it, and nobody can say any more whether it was the host's.
+func (x *exchange) peer(t *target, id string) (*target, error) {
+	j, err := x.lookup(id, nil)
+	if !isNotFound(err) {
+		return j, err
+	}
+	if t.State.Running {
+		return nil, forbidden("an administrator makes the container anew", "container %s shares a namespace with one that is gone: it may be the host's", t.shortName())
+	}
+	return nil, nil
 }
 
 // volumeEscapes says which of a container's volumes is a part of the host: a
