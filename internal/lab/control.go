@@ -29,6 +29,12 @@ func (l *Lab) Do(a world.Action) error {
 		err = l.push(a)
 	case "image-delete":
 		err = l.Registry.Delete(a.To)
+	case "forward":
+		err = l.forward(a)
+	case "session-cut":
+		err = l.inventory.Cut(a.To, a.Value)
+	case "session-end":
+		err = l.inventory.End(a.To, a.Value)
 	default:
 		if err = l.ECS.Do(a); err == nil {
 			l.inventoryToo(a)

@@ -15,11 +15,12 @@ import (
 // are lower for all that the lab does.
 const bodyLimit = 2 << 20
 
-// Handler answers the AWS APIs on /, the registry's on /v2/, and what steers the
-// lab on /lab/.
+// Handler answers the AWS APIs on /, the registry's on /v2/, the channels of
+// sessions on /v1/, and what steers the lab on /lab/.
 func (l *Lab) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", l.Registry.Handler())
+	mux.Handle("/v1/", l.inventory.Handler())
 	mux.Handle("/lab/", l.control())
 	mux.HandleFunc("/", l.serveAWS)
 	return mux

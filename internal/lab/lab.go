@@ -57,6 +57,11 @@ type Config struct {
 	StartDocker func(context.Context, Parts) (engine.Engine, error)
 	// Listen is a loopback address to listen on. Empty means 127.0.0.1 and any port.
 	Listen string
+	// Worker, if set, is a program built from internal/lab/agent/ssm-session-worker:
+	// each session's end on its host is then a process of that name with the session's id as its
+	// argument, as the real agent's is. State is the folder for the real agent's state
+	// files: STATE/INSTANCE/document/state/current/SESSION. Empty means none.
+	Worker, State string
 	// Log is told what nobody can be told otherwise. If nil, it is discarded.
 	Log *slog.Logger
 }
@@ -94,6 +99,7 @@ type Lab struct {
 	url         string
 	server      *http.Server
 	limits      *limits
+	ports       ports
 
 	calls   recorder
 	faults  faults
@@ -145,10 +151,12 @@ func (l *Lab) build(ctx context.Context, c Config) (err error) {
 	l.Engine = e
 	l.Balancer = elb.New(elb.Config{Clock: l.Clock, Account: l.World.Account, Region: l.World.Region})
 	l.ECS = ecs.New(ecs.Config{World: l.World, Clock: l.Clock, Engine: l.Engine, Balancer: l.Balancer, Images: l.Registry})
-	l.inventory = ssm.New(l.World, l.Clock)
+	l.credentials = credentials(l.World)
+	key, secret := key(l.World)
+	l.inventory = ssm.New(ssm.Config{World: l.World, Clock: l.Clock, Service: l.URL, Verify: l.credentials.Verify, Key: key, Secret: secret,
+		Worker: c.Worker, State: c.State, Opened: l.opened, Log: l.log})
 	l.images = &ecr.ECR{World: l.World, Clock: l.Clock, Registry: l.Registry}
 	l.services = l.allServices()
-	l.credentials = credentials(l.World)
 	l.faults.add(l.World.Faults...)
 	if l.World.RateLimits {
 		l.limits = newLimits()
@@ -248,6 +256,9 @@ func (l *Lab) Close() error {
 	var err error
 	l.close.Do(func() {
 		l.actions.stop()
+		if l.inventory != nil {
+			l.inventory.Close()
+		}
 		if l.server != nil {
 			err = l.server.Close()
 		}
@@ -257,6 +268,7 @@ func (l *Lab) Close() error {
 		if l.Balancer != nil {
 			l.Balancer.Close()
 		}
+		l.closePorts()
 		if l.Engine != nil {
 			err = errors.Join(err, l.Engine.Close())
 		}

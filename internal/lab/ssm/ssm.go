@@ -1,9 +1,18 @@
 // Package ssm is the lab's AWS Systems Manager: its inventory says which hosts
-// can be reached through it.
+// can be reached through it, and its sessions carry bytes to their ports.
+//
+// A session has a client's and an agent's websocket, and the relay between them
+// passes frames on as they are. What the client sends while the agent's
+// is away is lost, and the other way round; who is there is told that the other is
+// away. The link of a world (world.Link) makes it worse. The wire format is the real one.
 package ssm
 
 import (
 	"context"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,27 +40,60 @@ const pings = 5 * time.Minute
 // agentVersion is the version that all agents have.
 const agentVersion = "3.3.987.0"
 
-// SSM is the inventory of a world's hosts.
+// Config says whose inventory it is, and how sessions reach hosts.
+type Config struct {
+	World *world.World
+	Clock *clock.Clock
+	// Service is the URL that agents and clients reach the data channels under.
+	Service func() string
+	// Verify checks the signature of a request for a service.
+	Verify func(r *http.Request, body []byte, service string) error
+	// Key and Secret are what the lab's agents sign with.
+	Key, Secret string
+	// Opened is told of each data channel that a client opens, and may refuse it. Nil allows.
+	Opened func(r *http.Request, session string) error
+	// Worker and State are as in lab.Config.
+	Worker, State string
+	Log           *slog.Logger // nil discards
+}
+
+// SSM is the inventory of a world's hosts, and the sessions to them.
 type SSM struct {
+	Config
 	clock   *clock.Clock
 	started time.Time
+	ctx     context.Context // until Close
+	cancel  context.CancelFunc
+	work    sync.WaitGroup
 
-	mu    sync.Mutex
-	hosts []*host
+	mu       sync.Mutex
+	hosts    []*host
+	sessions map[string]*session
+	chance   *rand.Rand // of ids and of links; under mu
+	agents   map[string]*control
 }
 
 type host struct {
 	world.Host
 	cluster string
 	lost    time.Time // when the connection was lost; zero is Online
+	ports   map[int]string
 }
 
-// New makes the inventory of a world that is complete.
-func New(w *world.World, c *clock.Clock) *SSM {
-	s := &SSM{clock: c, started: c.Now()}
-	for _, cluster := range w.Clusters {
+// New makes the inventory of a world that is complete. Close ends its sessions.
+func New(c Config) *SSM {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &SSM{Config: c, clock: c.Clock, started: c.Clock.Now(), sessions: map[string]*session{}, agents: map[string]*control{},
+		chance: rand.New(rand.NewPCG(uint64(c.World.Seed), 1))}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	for _, cluster := range c.World.Clusters {
 		for _, h := range cluster.Hosts {
-			entry := &host{Host: h, cluster: cluster.Name}
+			entry := &host{Host: h, cluster: cluster.Name, ports: maps.Clone(h.Forward)}
+			if entry.ports == nil {
+				entry.ports = map[int]string{}
+			}
 			if h.Offline || h.Lost {
 				entry.lost = s.started.Add(-time.Hour)
 			}
@@ -59,6 +101,12 @@ func New(w *world.World, c *clock.Clock) *SSM {
 		}
 	}
 	return s
+}
+
+// Close ends all sessions, and waits for their agents.
+func (s *SSM) Close() {
+	s.cancel()
+	s.work.Wait()
 }
 
 // Lose ends the connection of the hosts with that address, instance id or cluster.

@@ -19,7 +19,7 @@ func start(t *testing.T) *ssm.SSM {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ssm.New(w, clock.New(1))
+	return ssm.New(ssm.Config{World: w, Clock: clock.New(1)})
 }
 
 func addresses(t *testing.T, s *ssm.SSM, in *api.DescribeInstanceInformationInput) (all []string, pages int) {

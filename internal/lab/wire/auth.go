@@ -60,6 +60,13 @@ func (q *Request) Authenticate(c Credentials) error {
 	return nil
 }
 
+// Verify checks the signature of a request that is no API call, for a service
+// by its signing name.
+func (c Credentials) Verify(r *http.Request, body []byte, service string) error {
+	q := &Request{Service: &Service{Name: service, Target: service}, Operation: r.Method, http: r, body: body}
+	return q.Authenticate(c)
+}
+
 // checkScope checks the key, and what the signature is for.
 func (q *Request) checkScope(c Credentials, s signature) error {
 	if _, ok := c.Secrets[s.key]; !ok {

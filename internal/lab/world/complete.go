@@ -40,6 +40,10 @@ func (w *World) complete() []problem {
 	if len(problems) > 0 {
 		return problems
 	}
+	if w.Documents == nil {
+		w.Documents = []Document{{Name: "jumpsuite-docker", Port: 2376}}
+	}
+	w.Link.Packets = or(w.Link.Packets, 1000)
 	w.completeHosts()
 	if problems := w.checkAddresses(); len(problems) > 0 {
 		return problems
@@ -244,6 +248,11 @@ func (w *World) check() []problem {
 	}
 	for i, m := range w.Images {
 		out = append(out, m.check(fmt.Sprintf("images.%d", i))...)
+	}
+	for i, d := range w.Documents {
+		if d.Name == "" || (d.Port == 0) == (d.Content == "") {
+			out = append(out, problem{fmt.Sprintf("documents.%d", i), "a document needs a name, and either a port or its content"})
+		}
 	}
 	for i, f := range w.Faults {
 		out = append(out, f.check(fmt.Sprintf("faults.%d", i))...)

@@ -38,6 +38,11 @@ type World struct {
 	// RegistryLogin makes the account's ECR ask for a login, as AWS's does: the
 	// one that GetAuthorizationToken answers with. Off, anybody may pull.
 	RegistryLogin bool `yaml:"registry-login"`
+	// Documents are the account's Session documents. Nil is the one that
+	// jumpsuite brings along, jumpsuite-docker with port 2376; an empty list is none.
+	Documents []Document `yaml:"documents"`
+	// Link is what happens to sessions on their way.
+	Link Link `yaml:"link"`
 	// DeniedKeys are access key IDs that are known and may do nothing; their
 	// secret is the lab's.
 	DeniedKeys []string `yaml:"denied-keys"`
@@ -51,6 +56,43 @@ type Clock struct {
 
 // Duration is a time.Duration written as in Go.
 type Duration time.Duration
+
+// Document is a Session document.
+type Document struct {
+	Name string `yaml:"name"`
+	// Port makes it one of type Port with that port; Content is any other, in
+	// the JSON that CreateDocument takes.
+	Port    int    `yaml:"port"`
+	Content string `yaml:"content"`
+}
+
+// Link is how the service carries sessions. Its zero value is a perfect one:
+// no delay, nothing lost, no limit but that of packets. All chance is by World.Seed.
+type Link struct {
+	Delay Duration `yaml:"delay"` // one way, in real time
+	// Packets is how many messages a client may send in a second (real time)
+	// before its websocket is closed; zero means 1000, as AWS's.
+	Packets int `yaml:"packets"`
+	// Lose, Repeat, Swap (with the next) and Damage are shares of the messages,
+	// 0 to 1, in both directions.
+	Lose   float64 `yaml:"lose"`
+	Repeat float64 `yaml:"repeat"`
+	Swap   float64 `yaml:"swap"`
+	Damage float64 `yaml:"damage"`
+	// Cut and CutAgent cut each websocket of a client, or an agent, after about
+	// so many bytes: from 1 to twice as many. Zero is never.
+	Cut      int `yaml:"cut"`
+	CutAgent int `yaml:"cut-agent"`
+	// Close closes each websocket properly when it is that old (lab time; AWS:
+	// about an hour). Zero is never.
+	Close Duration `yaml:"close"`
+	// Idle ends sessions that have carried nothing for that long (lab time; AWS:
+	// 20 minutes). Zero is never.
+	Idle Duration `yaml:"idle"`
+	// Exact keeps agents from handing a message to the port twice when the ack
+	// of the first could not be sent, which the real one does.
+	Exact bool `yaml:"exact"`
+}
 
 // Cluster is an ECS cluster and its container instances.
 type Cluster struct {
@@ -76,6 +118,9 @@ type Host struct {
 	Arch   string   `yaml:"arch"` // x86_64 or arm64; empty means x86_64
 	GPUs   int      `yaml:"gpus"`
 	ENIs   int      `yaml:"enis"` // network interfaces for awsvpc tasks; zero means 15
+	// Forward says what the host's local ports lead to, for sessions: an address
+	// such as 127.0.0.1:4711, by port. Nobody listens on the others.
+	Forward map[int]string `yaml:"forward"`
 }
 
 // Image is an image in the account's ECR, or in another registry, and how a
@@ -283,4 +328,7 @@ var Verbs = map[string]string{
 	"container-health":  "SERVICE, VALUE healthy or unhealthy: what the health checks of its running tasks say from now on",
 	"alarm":             "SERVICE, VALUE on or off: an alarm of its deployment configuration goes off, or ends",
 	"cluster-empty":     "CLUSTER: all its hosts are lost",
+	"forward":           "HOST, VALUE PORT=ADDRESS: what a local port of it leads to, for sessions; PORT= is nothing",
+	"session-cut":       "HOST, VALUE client, agent or both: the websockets of its sessions are cut",
+	"session-end":       "HOST, VALUE a text: its sessions are ended by the service, with that text",
 }
