@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/distribution/reference"
-
 	"jumpsuite/policy"
 )
 
@@ -91,14 +89,11 @@ func (i *foundImage) identify(asked string) {
 // fullName is registry/path:tag, or registry/path@digest: beside a digest the
 // Engine ignores a tag.
 func fullName(s string) (string, bool) {
-	named, err := reference.ParseNormalizedNamed(s)
-	if err != nil {
-		return "", false
+	i, ok := policy.ParseImage(s)
+	if ok && i.All() {
+		i.Tag = "latest"
 	}
-	if d, ok := named.(reference.Digested); ok {
-		return named.Name() + "@" + d.Digest().String(), true
-	}
-	return reference.TagNameOnly(named).String(), true
+	return i.String(), ok
 }
 
 // pinned reports whether a name has a digest in it, or is an image's whole id.

@@ -4,10 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"strings"
-
-	"github.com/distribution/reference"
-	"github.com/opencontainers/go-digest"
 
 	"jumpsuite/internal/audit"
 	"jumpsuite/policy"
@@ -16,16 +12,16 @@ import (
 // servePull pulls one image. The caller's credentials are not looked at: those
 // that the gate may have are the platform's.
 func servePull(x *exchange) error {
-	named, version, err := pullName(x.query.Get("fromImage"), x.query.Get("tag"))
+	image, err := pullName(x.query.Get("fromImage"), x.query.Get("tag"))
 	if err != nil {
 		return err
 	}
-	full := named.String()
+	full := image.String()
 	q := x.question(policy.DockerPull, policy.Resource{ContainerType: policy.None, Image: full})
 	if _, err := x.permitOpen(q, audit.Event{Resource: audit.Resource{Image: full}}); err != nil {
 		return err
 	}
-	a := &ask{method: http.MethodPost, path: "/images/create", query: url.Values{"fromImage": {named.Name()}, "tag": {version}}}
+	a := &ask{method: http.MethodPost, path: "/images/create", query: url.Values{"fromImage": {image.Name}, "tag": {image.Version()}}}
 	var missing error
 	if x.gate.Credentials != nil {
 		a.auth, missing = x.gate.Credentials(x.ctx, full)
@@ -49,37 +45,23 @@ func withoutLogin(err, missing error) error {
 	return &told
 }
 
-// pullName is the one image that is meant, in full, and its tag or digest.
-func pullName(from, tag string) (named reference.Named, version string, err error) {
-	named, err = reference.ParseNormalizedNamed(from)
-	if err != nil {
-		return nil, "", badRequest("%q is no image: %v", clip(from), err)
+// pullName is the one image that is meant: the name that is decided on is the
+// one that the Engine gets.
+func pullName(from, tag string) (policy.Image, error) {
+	i, ok := policy.ParseImage(from)
+	if !ok {
+		return i, badRequest("%q is no image", clip(from))
 	}
 	if tag != "" {
-		if !reference.IsNameOnly(named) {
-			return nil, "", badRequest("the image's tag is given twice")
+		if !i.All() {
+			return i, badRequest("the image's tag is given twice")
 		}
-		if named, err = withVersion(named, tag); err != nil {
-			return nil, "", badRequest("%q is no tag: %v", clip(tag), err)
+		if i, ok = i.With(tag); !ok {
+			return i, badRequest("%q is no tag", clip(tag))
 		}
 	}
-	switch r := named.(type) {
-	case reference.Digested:
-		named, err = reference.WithDigest(reference.TrimNamed(named), r.Digest())
-		return named, r.Digest().String(), err
-	case reference.Tagged:
-		return named, r.Tag(), nil
+	if i.All() {
+		return i, forbidden("name the tag", "all tags of an image cannot be pulled at once")
 	}
-	return nil, "", forbidden("name the tag", "all tags of an image cannot be pulled at once")
-}
-
-func withVersion(named reference.Named, tag string) (reference.Named, error) {
-	if !strings.Contains(tag, ":") {
-		return reference.WithTag(named, tag)
-	}
-	d, err := digest.Parse(tag)
-	if err != nil {
-		return nil, err
-	}
-	return reference.WithDigest(named, d)
+	return i, nil
 }

@@ -19,6 +19,19 @@ type reference struct {
 // parseReference takes an image name apart. It is not ok for what Docker would
 // not take for a name, and for a bare 64-digit ID, which Docker takes for an ID.
 func parseReference(s string) (r reference, ok bool) {
+	if r, ok = takeApart(s); !ok {
+		return r, false
+	}
+	if r.tag == "" && r.digest == "" {
+		r.tag = "latest"
+	}
+	r.registry = sameHost(r.registry)
+	r.library = r.inLibrary()
+	return r, r.registry != ""
+}
+
+// takeApart leaves the registry as it was written, and the tag empty where none was.
+func takeApart(s string) (r reference, ok bool) {
 	name, digest, pinned := strings.Cut(s, "@")
 	if pinned && !sha256(digest) || hexadecimal(s, 64) {
 		return r, false
@@ -29,13 +42,68 @@ func parseReference(s string) (r reference, ok bool) {
 		if !tagName(r.tag) {
 			return r, false
 		}
-	} else if !pinned {
-		r.tag = "latest"
 	}
 	r.registry, r.path = splitRegistry(name)
-	r.registry = sameHost(r.registry)
-	r.library = r.registry == dockerHub && !strings.Contains(r.path, "/")
+	r.library = r.inLibrary()
 	return r, registryName(r.registry) && pathName(r.path)
+}
+
+func (r *reference) inLibrary() bool {
+	return r.registry == dockerHub && !strings.Contains(r.path, "/")
+}
+
+// Image is the name of one image, or of all that a repository has.
+type Image struct {
+	Name   string // registry/path, the registry as it was written
+	Tag    string // may be empty
+	Digest string // sha256:…; may be empty. Beside one, Docker ignores the tag.
+}
+
+// ParseImage reads an image's name as Decide does. It is not ok for what Docker
+// would not take for a name.
+func ParseImage(s string) (i Image, ok bool) {
+	r, ok := takeApart(s)
+	if !ok {
+		return Image{}, false
+	}
+	path := r.path
+	if r.library {
+		path = "library/" + path
+	}
+	return Image{Name: r.registry + "/" + path, Tag: r.tag, Digest: r.digest}, true
+}
+
+// All reports whether no image of the repository is named.
+func (i Image) All() bool { return i.Tag == "" && i.Digest == "" }
+
+// Version is the digest, or the tag.
+func (i Image) Version() string {
+	if i.Digest != "" {
+		return i.Digest
+	}
+	return i.Tag
+}
+
+// With is the image of the same repository that a tag or a digest names.
+func (i Image) With(version string) (Image, bool) {
+	switch {
+	case sha256(version):
+		return Image{Name: i.Name, Digest: version}, true
+	case tagName(version):
+		return Image{Name: i.Name, Tag: version}, true
+	}
+	return Image{}, false
+}
+
+// String is the name in full, without a tag that Docker ignores.
+func (i Image) String() string {
+	switch {
+	case i.Digest != "":
+		return i.Name + "@" + i.Digest
+	case i.Tag != "":
+		return i.Name + ":" + i.Tag
+	}
+	return i.Name
 }
 
 const dockerHub = "docker.io"

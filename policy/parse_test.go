@@ -430,6 +430,28 @@ func agree(t *testing.T, s string) {
 	if tag, ok := theirs.(docker.Tagged); ok && tag.Tag() != ours.tag {
 		t.Errorf("%q: tag %q, docker's %q", s, ours.tag, tag.Tag())
 	}
+	image, _ := ParseImage(s)
+	if image.All() {
+		image, _ = image.With("latest")
+	}
+	if image.String() != theirs.String() {
+		t.Errorf("%q: in full %q, docker's %q", s, image, theirs)
+	}
+}
+
+func TestAVersionIsATagOrADigest(t *testing.T) {
+	web, ok := ParseImage("Reg.example:443/web")
+	if !ok || !web.All() || web.Name != "Reg.example:443/web" {
+		t.Fatalf("got %+v, %v", web, ok)
+	}
+	digest := "sha256:" + strings.Repeat("ab12", 16)
+	for version, want := range map[string]string{"1.2": web.Name + ":1.2", digest: web.Name + "@" + digest,
+		"": "", "5000/evil": "", "1@" + digest: "", "sha256:ab12": "", "-1": "", "a b": ""} {
+		got, ok := web.With(version)
+		if ok != (want != "") || ok && (got.String() != want || got.Version() != version) {
+			t.Errorf("%q: got %v, %v, want %q", version, got, ok, want)
+		}
+	}
 }
 
 func FuzzImage(f *testing.F) {
