@@ -11,6 +11,7 @@ import (
 	urfave "github.com/urfave/cli/v2"
 
 	"jumpsuite/internal/cli"
+	"jumpsuite/internal/commandline"
 	"jumpsuite/policy"
 )
 
@@ -29,7 +30,7 @@ func run(ctx context.Context, args []string, stdio cli.Stdio) error {
 			},
 		}, auditCommand(stdio)},
 	}
-	return cli.Run(ctx, app, args, stdio)
+	return commandline.Run(ctx, app, args, stdio)
 }
 
 func checkCommand(stdio cli.Stdio) *urfave.Command {

@@ -12,6 +12,7 @@ import (
 
 	"jumpsuite/deployer"
 	"jumpsuite/internal/cli"
+	"jumpsuite/internal/commandline"
 )
 
 // deployAction is what the policy calls a deployment.
@@ -108,7 +109,7 @@ func deployRequest(c *urfave.Context) (deployer.Request, error) {
 		Reason:      c.String("reason"),
 		WaitDrained: c.Bool("wait-drained"), OnInterrupt: interrupt,
 	}
-	return request, errors.Join(err1, err2, err3, err4, err5, cli.Filled(c, "container", "strategy", "output", "reason", "on-interrupt"), limits(c))
+	return request, errors.Join(err1, err2, err3, err4, err5, commandline.Filled(c, "container", "strategy", "output", "reason", "on-interrupt"), limits(c))
 }
 
 func limits(c *urfave.Context) error {

@@ -8,6 +8,7 @@ import (
 
 	"jumpsuite/ecsstatus"
 	"jumpsuite/internal/cli"
+	"jumpsuite/internal/commandline"
 	"jumpsuite/policy"
 )
 
@@ -63,7 +64,7 @@ func list(c *urfave.Context, stdio cli.Stdio) error {
 
 func listFilter(c *urfave.Context) (ecsstatus.Filter, error) {
 	f := ecsstatus.Filter{Host: c.String("host"), ContainerType: c.String("container-type"), Stopping: c.Bool("draining")}
-	if err := cli.Filled(c, "host", "container-type"); err != nil {
+	if err := commandline.Filled(c, "host", "container-type"); err != nil {
 		return f, err
 	}
 	for _, flag := range []string{"host", "container-type", "draining"} {

@@ -15,6 +15,7 @@ import (
 
 	"jumpsuite/internal/access"
 	"jumpsuite/internal/cli"
+	"jumpsuite/internal/commandline"
 )
 
 func main() { cli.Main(calledAs(os.Args[0]), run) }
@@ -42,7 +43,7 @@ func run(ctx context.Context, args []string, stdio cli.Stdio) error {
 	if calledAs(args[0]) != app.Name {
 		app = r3(commands)
 	}
-	return cli.Run(ctx, app, args, stdio)
+	return commandline.Run(ctx, app, args, stdio)
 }
 
 // r3 has the commands below `container`, as root360's r3 has.
@@ -92,7 +93,7 @@ func outputFlag() urfave.Flag {
 
 // open asks for the way to AWS that the common flags describe.
 func open(c *urfave.Context, stdio cli.Stdio, action string) (*access.Access, error) {
-	if err := cli.Filled(c, "cluster", "environment", "region", "endpoint-url"); err != nil {
+	if err := commandline.Filled(c, "cluster", "environment", "region", "endpoint-url"); err != nil {
 		return nil, err
 	}
 	return access.Open(c.Context, access.Options{
@@ -119,7 +120,7 @@ func required(c *urfave.Context, flag, example string) (string, error) {
 // once refuses a flag that is given twice.
 func once(args []string, flags []urfave.Flag) error {
 	for _, f := range flags {
-		if err := cli.Once(args, f.Names()...); err != nil {
+		if err := commandline.Once(args, f.Names()...); err != nil {
 			return err
 		}
 	}

@@ -1,3 +1,7 @@
+// What a cgroup says of processors is not worth a look at each start:
+//
+//go:debug containermaxprocs=0
+
 // R3-docker-cli is the docker CLI as its caller: the unprivileged half of sudo
 // docker. R3-docker starts it with the caller's uid, gid, groups and folder, and
 // hands it connections to the gate over the socket it leaves open as file

@@ -1,3 +1,7 @@
+// What a cgroup says of processors is not worth a look at each start:
+//
+//go:debug containermaxprocs=0
+
 // R3-docker is what sudo docker runs: the privileged half. It finds out who
 // calls, starts the docker CLI (r3-docker-cli) as that person, and hands it
 // connections to the gate (package dockerproxy), which asks the policy, keeps the

@@ -22,6 +22,7 @@ import (
 	"jumpsuite/internal/audit"
 	"jumpsuite/internal/caller"
 	"jumpsuite/internal/cli"
+	"jumpsuite/internal/commandline"
 	"jumpsuite/internal/ecrlogin"
 	"jumpsuite/policy"
 )
@@ -39,7 +40,7 @@ type options struct {
 }
 
 func run(ctx context.Context, args []string, stdio cli.Stdio) error {
-	if err := cli.Once(args, "policy", "environment", "listen", "engine", "leases", "audit", "ecr", "mode"); err != nil {
+	if err := commandline.Once(args, "policy", "environment", "listen", "engine", "leases", "audit", "ecr", "mode"); err != nil {
 		return err
 	}
 	app := &urfave.App{
@@ -54,7 +55,7 @@ func run(ctx context.Context, args []string, stdio cli.Stdio) error {
 			return serve(ctx, o, stdio)
 		},
 	}
-	return cli.Run(ctx, app, args, stdio)
+	return commandline.Run(ctx, app, args, stdio)
 }
 
 func flags() []urfave.Flag {

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jumpsuite/internal/cli"
+	"jumpsuite/internal/commandline"
 	"jumpsuite/internal/ecrlogin"
 	"jumpsuite/policy"
 )
@@ -42,7 +43,7 @@ type options struct {
 }
 
 func run(ctx context.Context, args []string, stdio cli.Stdio) error {
-	if err := cli.Once(args, "policy", "environment", "endpoint", "listen", "mode"); err != nil {
+	if err := commandline.Once(args, "policy", "environment", "endpoint", "listen", "mode"); err != nil {
 		return err
 	}
 	app := &urfave.App{
@@ -57,7 +58,7 @@ func run(ctx context.Context, args []string, stdio cli.Stdio) error {
 			return serve(ctx, o, slog.New(slog.NewTextHandler(stdio.Err, nil)))
 		},
 	}
-	return cli.Run(ctx, app, args, stdio)
+	return commandline.Run(ctx, app, args, stdio)
 }
 
 func flags() []urfave.Flag {

@@ -9,6 +9,7 @@ import (
 	urfave "github.com/urfave/cli/v2"
 
 	"jumpsuite/internal/cli"
+	"jumpsuite/internal/commandline"
 )
 
 func main() { cli.Main("r3-lab", run) }
@@ -34,5 +35,5 @@ and in another, with the lines that it prints:
 			worldsCommand(stdio),
 		},
 	}
-	return cli.Run(ctx, app, args, stdio)
+	return commandline.Run(ctx, app, args, stdio)
 }

@@ -12,6 +12,7 @@ import (
 	"jumpsuite/ecsstatus"
 	"jumpsuite/internal/access"
 	"jumpsuite/internal/cli"
+	"jumpsuite/internal/commandline"
 	"jumpsuite/policy"
 )
 
@@ -31,7 +32,7 @@ func run(ctx context.Context, args []string, stdio cli.Stdio) error {
 		}
 		return status(c, stdio)
 	}
-	return cli.Run(ctx, app, args, stdio)
+	return commandline.Run(ctx, app, args, stdio)
 }
 
 // leastInterval is the most often that -w looks: all colleagues draw from the
@@ -52,7 +53,7 @@ func flags() []urfave.Flag {
 
 func once(args []string) error {
 	for _, f := range flags() {
-		if err := cli.Once(args, f.Names()...); err != nil {
+		if err := commandline.Once(args, f.Names()...); err != nil {
 			return err
 		}
 	}
@@ -107,7 +108,7 @@ func checked(c *urfave.Context) (string, error) {
 }
 
 func open(c *urfave.Context, stdio cli.Stdio) (*access.Access, error) {
-	if err := cli.Filled(c, "cluster", "environment", "region", "endpoint-url"); err != nil {
+	if err := commandline.Filled(c, "cluster", "environment", "region", "endpoint-url"); err != nil {
 		return nil, err
 	}
 	return access.Open(c.Context, access.Options{

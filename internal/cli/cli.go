@@ -1,6 +1,6 @@
 // Package cli is what every jumpsuite command shares: how it starts, what its
-// exit codes mean, how an error reaches the person at the terminal, and how
-// flags are parsed.
+// exit codes mean and how an error reaches the person at the terminal. Flags are
+// parsed by internal/commandline.
 //
 // A command is
 //

@@ -26,7 +26,7 @@ type Rule struct {
 
 // Everywhere are packages that any other may import: they know nothing of AWS,
 // docker or policies.
-var Everywhere = []string{"internal/cli", "internal/pattern"}
+var Everywhere = []string{"internal/cli", "internal/commandline", "internal/pattern"}
 
 // Groups of import paths, for rules.
 const (
@@ -49,7 +49,7 @@ var Rules = []Rule{
 	{"ecsstatus", []string{}, []string{"policy", "internal/audit", docker}, "reading asks nobody for leave: its caller has"},
 	{"deployer", []string{"ecsstatus", "internal/audit", "internal/awsconfig"}, []string{docker, dockerCLI, "internal/session/", "policy"}, "it changes services, and never a host"},
 	{"dockerproxy", []string{"policy", "internal/audit"}, []string{awsSDK, dockerCLI, "internal/session/"}, "what holds the Engine's socket has no AWS credentials"},
-	{"cmd/r3-docker", []string{"policy", "dockerproxy", "internal/audit", "internal/caller", "internal/ecrlogin", "internal/tunnel", "internal/loopback", "internal/keys"}, []string{awsSDK, dockerCLI, "internal/session/"}, "root's half of sudo docker stays small, and has no AWS credentials"},
+	{"cmd/r3-docker", []string{"policy", "dockerproxy", "internal/audit", "internal/caller", "internal/ecrlogin", "internal/tunnel", "internal/loopback", "internal/keys"}, []string{awsSDK, dockerCLI, "internal/session/", "internal/commandline", "github.com/urfave/", "github.com/distribution/"}, "root's half of sudo docker has no AWS credentials, and stays small: it pays at each start for what it links"},
 	{"cmd/r3-dockerproxy", []string{"policy", "dockerproxy", "internal/audit", "internal/caller", "internal/ecrlogin", "internal/tunnel", "internal/loopback", "internal/keys"}, []string{awsSDK, dockerCLI, "internal/session/"}, "what holds the Engine's socket has no AWS credentials"},
 	{"cmd/r3-docker-cli", []string{}, []string{awsSDK, "policy", "internal/audit", "google.golang.org/", "github.com/prometheus/"}, "it runs as the caller, has nothing of root's, and sends no telemetry"},
 	{"cmd/r3-ssm", []string{"internal/session/", "internal/tunnel", "internal/loopback", "internal/keys", "internal/enrol", "internal/awsconfig", "ecsstatus"}, []string{"policy", "dockerproxy"}, "what has AWS credentials decides nothing"},
