@@ -151,6 +151,9 @@ func (c *connection) fail(x *exchange, err error) bool {
 	if !r.Recorded && x.event.ID == "" {
 		x.recordRefusal(r)
 	}
+	if x.req.upgrade { // docker says no more of the answer than its status
+		c.gate.tell(c.caller, r.Error())
+	}
 	goesOn := r.Status == http.StatusNotFound && x.op != nil && !x.last
 	if writeRefusal(c.conn, r, !goesOn) != nil {
 		return false

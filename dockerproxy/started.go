@@ -37,11 +37,7 @@ func (x *exchange) questionOn(t *target) policy.Request {
 	if x.decide(q).Allowed() {
 		return q
 	}
-	start := x.question(policy.DockerStart, policy.Resource{ContainerType: policy.None, Image: t.lease.Image})
-	if x.decide(start).Allowed() {
-		return start
-	}
-	return q
+	return x.question(policy.DockerStart, policy.Resource{ContainerType: policy.None, Image: t.lease.Image})
 }
 
 // notYours refuses what is only for a container's owner.
@@ -57,10 +53,14 @@ func (x *exchange) mine() (*target, policy.Request, error) {
 		return nil, policy.Request{}, err
 	}
 	q := x.questionOn(t)
-	if !t.leasedTo(x.conn.caller.owner()) {
-		return nil, q, x.hide(x.refuse(q, t.about(), notYours(x.op.name, t)))
+	if t.leasedTo(x.conn.caller.owner()) {
+		return t, q, nil
 	}
-	return t, q, nil
+	if d := x.decide(q); !d.Allowed() {
+		_, err = x.permitted(q, d, t.about(), audit.Decision)
+		return nil, q, x.hide(err)
+	}
+	return nil, q, x.hide(x.refuse(q, t.about(), notYours(x.op.name, t)))
 }
 
 func serveStart(x *exchange) error {
