@@ -181,7 +181,7 @@ func (c *Carrier) Open(ctx context.Context) (net.Conn, error) {
 		if o.err != nil {
 			return nil, c.explain(o.err)
 		}
-		return &stream{Stream: o.s, piece: pieceUp, err: c.Err}, nil
+		return newStream(o.s, pieceUp, c.rec, nil), nil
 	case <-ctx.Done():
 		go func() {
 			if o := <-ch; o.err == nil {
@@ -213,7 +213,12 @@ func (c *Carrier) Leaving() <-chan struct{} { return c.leaving }
 func (c *Carrier) Done() <-chan struct{} { return c.mux.CloseChan() }
 
 // Err is why the carrier has ended; nil while it has not.
-func (c *Carrier) Err() error { return ended(c.mux) }
+func (c *Carrier) Err() error {
+	if !c.mux.IsClosed() {
+		return nil
+	}
+	return c.rec.why()
+}
 
 // Close ends the carrier, and all its streams.
 func (c *Carrier) Close() error { return c.mux.Close() }
@@ -233,19 +238,6 @@ func (c *Carrier) stayAlive() {
 	}
 }
 
-// ended is why a session has ended; nil while it has not.
-func ended(mux *yamux.Session) error {
-	if !mux.IsClosed() {
-		return nil
-	}
-	// Accept gives the reason when nothing is waiting.
-	_, err := mux.AcceptStreamWithContext(context.Background())
-	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, yamux.ErrSessionShutdown) {
-		return net.ErrClosed
-	}
-	return err
-}
-
 // Serve is the host's end of a carrier: it says the banner and hands each stream
 // to handle, in a goroutine of its own, which closes it. When ctx ends, no more
 // streams are taken and those that are open go on; closing conn ends them all.
@@ -262,15 +254,14 @@ func Serve(ctx context.Context, conn net.Conn, handle func(stream net.Conn)) err
 	}
 	conn.SetWriteDeadline(time.Time{})
 	rec := newRecords(conn)
-	room, done := roomIn(conn)
-	defer done()
-	rec.room = room
+	room := roomIn(conn)
+	defer room.close()
 	mux, err := yamux.Server(rec, config())
 	if err != nil {
 		return fmt.Errorf("tunnel: %w", err)
 	}
 	defer mux.Close()
-	s := &server{mux: mux}
+	s := &server{mux: mux, rec: rec, room: room}
 	defer context.AfterFunc(ctx, func() { mux.GoAway() })()
 	defer time.AfterFunc(strangerTime, s.endIfStrange).Stop()
 	return s.serve(handle)
@@ -279,6 +270,8 @@ func Serve(ctx context.Context, conn net.Conn, handle func(stream net.Conn)) err
 // server is the host's end of a carrier.
 type server struct {
 	mux       *yamux.Session
+	rec       *records
+	room      *room
 	strangers atomic.Int32
 	known     atomic.Bool // somebody said who he is
 }
@@ -295,7 +288,7 @@ func (s *server) serve(handle func(net.Conn)) error {
 			s.mux.Close()
 			return fmt.Errorf("more than %d streams in one carrier", maxStreams)
 		}
-		st := &stream{Stream: y, piece: pieceDown, err: func() error { return ended(s.mux) }, server: s}
+		st := newStream(y, pieceDown, s.rec, s)
 		if !s.enter() {
 			st.Close()
 			continue
@@ -307,8 +300,12 @@ func (s *server) serve(handle func(net.Conn)) error {
 	}
 }
 
+// why is the error that Serve returns: none where somebody closed it.
 func (s *server) why(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, yamux.ErrSessionShutdown) || errors.Is(err, net.ErrClosed) {
+	if s.mux.IsClosed() {
+		err = s.rec.why()
+	}
+	if errors.Is(err, errClosedThere) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err
@@ -336,10 +333,16 @@ func (s *server) endIfStrange() {
 // in both directions: what the other side still sends is not read.
 type stream struct {
 	*yamux.Stream
-	piece  int
-	err    func() error // why the carrier has ended
-	server *server      // nil on the jump server
-	once   sync.Once
+	piece    int
+	rec      *records
+	server   *server // nil on the jump server
+	patience patience
+
+	accept, close sync.Once
+}
+
+func newStream(y *yamux.Stream, piece int, rec *records, s *server) *stream {
+	return &stream{Stream: y, piece: piece, rec: rec, server: s, patience: patience{closed: make(chan struct{}), over: y.Session().CloseChan()}}
 }
 
 // accepted says that the stream is no stranger's any more: it is known whose it
@@ -348,7 +351,7 @@ func (s *stream) accepted(known bool) {
 	if s.server == nil {
 		return
 	}
-	s.once.Do(func() { s.server.strangers.Add(-1) })
+	s.accept.Do(func() { s.server.strangers.Add(-1) })
 	if known {
 		s.server.known.Store(true)
 	}
@@ -365,8 +368,8 @@ func (s *stream) explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	if cause := s.err(); cause != nil {
-		return fmt.Errorf("the carrier has ended: %w", cause)
+	if s.Session().IsClosed() {
+		return fmt.Errorf("the carrier has ended: %w", s.rec.why())
 	}
 	switch {
 	case errors.Is(err, yamux.ErrTimeout):
@@ -383,10 +386,47 @@ func (s *stream) explain(err error) error {
 func (s *stream) Write(p []byte) (n int, err error) {
 	for len(p) > 0 && err == nil {
 		var m int
-		m, err = s.Stream.Write(p[:min(len(p), s.piece)])
+		m, err = s.writePiece(p[:min(len(p), s.piece)])
 		n, p = n+m, p[m:]
 	}
 	return n, s.explain(err)
+}
+
+func (s *stream) writePiece(p []byte) (n int, err error) {
+	var r *room
+	if s.server != nil {
+		r = s.server.room
+	}
+	err = r.write(&s.patience, len(p), func() (err error) {
+		n, err = s.Stream.Write(p)
+		return err
+	})
+	return n, err
+}
+
+// SetWriteDeadline is as net.Conn has it.
+func (s *stream) SetWriteDeadline(t time.Time) error {
+	s.patience.deadline.Store(unixNano(t))
+	return s.Stream.SetWriteDeadline(t)
+}
+
+// SetDeadline is as net.Conn has it.
+func (s *stream) SetDeadline(t time.Time) error {
+	s.patience.deadline.Store(unixNano(t))
+	return s.Stream.SetDeadline(t)
+}
+
+func unixNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+// Close closes both directions.
+func (s *stream) Close() error {
+	s.close.Do(func() { close(s.patience.closed) })
+	return s.Stream.Close()
 }
 
 // ReadFrom copies in pieces of just the size that fits a record.

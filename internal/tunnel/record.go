@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // A record: kind (1 byte), length of what follows the head (2), number (4),
@@ -43,9 +44,8 @@ type records struct {
 	rest []byte // of the body that is being given out
 	body []byte
 
-	// room waits until the connection can take a record without much
-	// of a queue before it. Nil: it always can.
-	room func()
+	first atomic.Pointer[error] // what ended it
+
 	// leaving is told when the other side takes no more streams.
 	leaving func()
 
@@ -56,14 +56,14 @@ type records struct {
 }
 
 func newRecords(conn net.Conn) *records {
-	return &records{conn: conn, in: bufio.NewReaderSize(conn, maxRecord), body: make([]byte, 0, 2048), out: make([]byte, recordHead, 2048)}
+	return &records{conn: conn, in: bufio.NewReader(conn), body: make([]byte, 0, 2048), out: make([]byte, recordHead, 2048)}
 }
 
 // Read gives out bytes of frames.
 func (r *records) Read(p []byte) (int, error) {
 	for len(r.rest) == 0 {
 		if err := r.receive(); err != nil {
-			return 0, err
+			return 0, r.failed(err)
 		}
 	}
 	n := copy(p, r.rest)
@@ -199,19 +199,44 @@ func (r *records) send(kind byte) error {
 	if len(body) > maxBody {
 		return fmt.Errorf("tunnel: a frame of %d bytes is too large", len(body))
 	}
-	if r.room != nil {
-		r.room()
-	}
 	r.out[0] = kind
 	binary.BigEndian.PutUint16(r.out[1:], uint16(len(body)))
 	binary.BigEndian.PutUint32(r.out[3:], r.sent)
 	binary.BigEndian.PutUint32(r.out[7:], checksum(r.out, body))
 	r.sent++
 	_, err := r.conn.Write(r.out)
+	return r.failed(err)
+}
+
+// errClosedThere is a carrier that the other side closed between two records.
+var errClosedThere = errors.New("the other side closed it")
+
+// failed keeps the first error: those that follow come of it, and yamux does not
+// say which was first.
+func (r *records) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	if err == io.EOF {
+		err = errClosedThere
+	}
+	r.first.CompareAndSwap(nil, &err)
 	return err
 }
 
-func (r *records) Close() error { return r.conn.Close() }
+// why is the first error.
+func (r *records) why() error {
+	if err := r.first.Load(); err != nil {
+		return *err
+	}
+	return net.ErrClosed
+}
+
+// Close ends the connection.
+func (r *records) Close() error {
+	r.failed(net.ErrClosed)
+	return r.conn.Close()
+}
 
 func (r *records) LocalAddr() net.Addr  { return r.conn.LocalAddr() }
 func (r *records) RemoteAddr() net.Addr { return r.conn.RemoteAddr() }
