@@ -109,8 +109,8 @@ func (r *reader) syntax(err error) {
 
 // policy reads the whole file.
 func (r *reader) policy(root *yaml.Node) *Policy {
-	o := r.object(root, "the policy", "environments", "limits", "rules", "tests")
-	p := &Policy{}
+	o := r.object(root, "the policy", "credentials", "environments", "limits", "rules", "tests")
+	p := &Policy{rootCredentials: r.credentials(o.optional("credentials"))}
 	limits := r.limits(o.optional("limits"), DefaultLimits())
 	r.each(o.required("environments", "a list of the environments"), "environments", func(n *yaml.Node) {
 		r.environment(n, limits)
@@ -125,6 +125,19 @@ func (r *reader) policy(root *yaml.Node) *Policy {
 		r.add(list, "no environments: nothing could ever be allowed")
 	}
 	return p
+}
+
+// credentials says whose the AWS credentials are: callers' own where nothing is
+// written.
+func (r *reader) credentials(n *yaml.Node) (root bool) {
+	if n == nil {
+		return false
+	}
+	if n.Kind != yaml.ScalarNode || n.Value != "root" && n.Value != "caller" {
+		r.add(n, "credentials is root (commands without sudo go through it) or caller (they use the caller's own)")
+		return false
+	}
+	return n.Value == "root"
 }
 
 var (

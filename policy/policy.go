@@ -187,7 +187,13 @@ type Policy struct {
 	byName       map[string]*environment
 	rules        []rule
 	tests        []test
+
+	rootCredentials bool
 }
+
+// RootCredentials reports whether the file says that AWS credentials are root's:
+// a command that was called without sudo goes through sudo then.
+func (p *Policy) RootCredentials() bool { return p != nil && p.rootCredentials }
 
 // environment is an Environment with the rules that speak of it, by action.
 type environment struct {

@@ -29,6 +29,9 @@ func calledAs(program string) string {
 }
 
 func run(ctx context.Context, args []string, stdio cli.Stdio) error {
+	if err := access.Escalate(args); err != nil {
+		return err
+	}
 	commands := []*urfave.Command{
 		listCommand(stdio, args),
 		deployCommand(stdio, args),

@@ -42,6 +42,7 @@ func newJumpServer(t *testing.T, l *lab.Lab) jumpServer {
 	}
 	dir := t.TempDir()
 	j := jumpServer{t, filepath.Join(dir, "etc"), filepath.Join(dir, "log"), filepath.Join(dir, "lib"), filepath.Join(dir, "r3-container")}
+	j.run("chmod", "755", dir, filepath.Dir(dir)) // nobody looks for the program, too
 	j.run("cp", "-a", "/etc", j.etc)
 	j.run("cp", self, j.binary)
 	j.run("mkdir", "-p", "-m", "755", j.log, j.lib, j.etc+"/jumpsuite/aws")
@@ -74,9 +75,14 @@ func (j jumpServer) write(name, text string, mode os.FileMode) {
 
 // sudo calls r3-container as nobody, and returns its exit code and what it said.
 func (j jumpServer) sudo(args ...string) (int, string) {
+	return j.nobody(append([]string{"sudo", "-n", j.binary}, args...)...)
+}
+
+// nobody runs a command as nobody.
+func (j jumpServer) nobody(command ...string) (int, string) {
 	j.t.Helper()
-	script := `mount --bind "$1" /etc && mount --bind "$2" /var/log && mount --bind "$3" /var/lib && shift 3 && exec setpriv --reuid=65534 --regid=65534 --clear-groups sudo -n "$@"`
-	c := exec.Command("unshare", append([]string{"-m", "sh", "-c", script, "sh", j.etc, j.log, j.lib, j.binary}, args...)...)
+	script := `mount --bind "$1" /etc && mount --bind "$2" /var/log && mount --bind "$3" /var/lib && shift 3 && exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"`
+	c := exec.Command("unshare", append([]string{"-m", "sh", "-c", script, "sh", j.etc, j.log, j.lib}, command...)...)
 	out, err := c.CombinedOutput()
 	exit, failed := errors.AsType[*exec.ExitError](err)
 	if err != nil && !failed {
@@ -235,5 +241,40 @@ func TestThroughSudoNothingIsDoneThatCannotBeRecorded(t *testing.T) {
 	}
 	if c := l.Calls(); len(c) > 0 {
 		t.Errorf("called %v", c)
+	}
+}
+
+func TestWithoutSudoItGoesThroughSudoWhereCredentialsAreRoots(t *testing.T) {
+	l := labFor(t, sudoWorld)
+	j := newJumpServer(t, l)
+	j.write("jumpsuite/policy.yaml", strings.ReplaceAll("credentials: root\n"+sudoPolicy, "ENDPOINT", l.URL()), 0o644)
+	if code, out := j.nobody(j.binary, "show", "--container-type", "web"); code != 0 || !strings.Contains(out, "web") {
+		t.Errorf("show: exit code %d\n%s", code, out)
+	}
+	if code, out := j.nobody(j.binary, "list"); code != cli.ExitNotAllowed || !strings.Contains(out, "ecs.list") {
+		t.Errorf("list, which the policy denies: exit code %d\n%s", code, out)
+	}
+	j.run("ln", "-s", j.binary, filepath.Join(filepath.Dir(j.binary), "r3"))
+	r3 := filepath.Join(filepath.Dir(j.binary), "r3")
+	j.write("sudoers.d/test", fmt.Sprintf("nobody ALL=(root:root) NOPASSWD: %s\n", r3), 0o440)
+	if code, out := j.nobody(r3, "container", "show", "--container-type", "web"); code != 0 || !strings.Contains(out, "web") {
+		t.Errorf("as r3: exit code %d\n%s", code, out)
+	}
+	if n := len(j.lines()); n != 3 {
+		t.Errorf("%d lines in the log, want 3", n)
+	}
+}
+
+func TestWithoutSudoItDoesNotGoRoundInCircles(t *testing.T) {
+	j := newJumpServer(t, labFor(t, sudoWorld))
+	j.write("jumpsuite/policy.yaml", "credentials: root\nenvironments: [{name: prod, cluster: prod, region: eu-central-1}]\nrules: []\n", 0o644)
+	// This sudo runs everything as somebody who is not root either.
+	j.write("sudoers.d/test", fmt.Sprintf("nobody ALL=(ALL:ALL) NOPASSWD: %s\nDefaults:nobody runas_default=daemon\n", j.binary), 0o440)
+	code, out := j.nobody(j.binary, "list")
+	if code != cli.ExitConfig || !strings.Contains(out, "credentials are root's") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	if code, out := j.nobody(j.binary, "--help"); code != 0 || !strings.Contains(out, "usage: r3-container") {
+		t.Errorf("help: exit code %d\n%s", code, out)
 	}
 }

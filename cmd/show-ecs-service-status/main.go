@@ -21,6 +21,9 @@ const name = "show-ecs-service-status"
 func main() { cli.Main(name, run) }
 
 func run(ctx context.Context, args []string, stdio cli.Stdio) error {
+	if err := access.Escalate(args); err != nil {
+		return err
+	}
 	app := &urfave.App{
 		Name:  name,
 		Usage: "Show the status of an ECS service (a container type) and its deployments as JSON",
