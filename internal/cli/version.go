@@ -2,8 +2,15 @@ package cli
 
 import "runtime/debug"
 
-// Version is the module version of this build, or the revision it was built from.
+// version is set by the linker when packages are built.
+var version string
+
+// Version is the version of the package, the module version of this build, or
+// the revision it was built from.
 func Version() string {
+	if version != "" {
+		return version
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
