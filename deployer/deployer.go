@@ -50,6 +50,9 @@ type Deployer struct {
 	Interval time.Duration
 	// Sleep waits between two looks. If nil, they are apart in real time.
 	Sleep func(context.Context, time.Duration) error
+	// Logs reads the last lines of a failed container's log. If nil, no logs are
+	// shown. A hint of its error's is shown too.
+	Logs func(ctx context.Context, l Log, lines int) ([]string, error)
 	// Images gives the ECR client of a region.
 	Images func(region string) Images
 	// By and Host are who deploys, and the name of this machine, for the journal.

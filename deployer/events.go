@@ -17,6 +17,7 @@ const (
 	Progressed    Kind = "progress"        // Progress is how far it is
 	ServiceSaid   Kind = "service-event"   // Message is ECS's, of the service
 	TaskStopped   Kind = "task-stopped"    // Task is a task of the deployment that stopped
+	TaskLog       Kind = "task-log"        // Log is the end of a failed container's log
 	AWSLost       Kind = "aws-lost"        // AWS does not answer; the following goes on
 	AWSBack       Kind = "aws-back"        // AWS answers again
 	Done          Kind = "deployed"        // every new task is running and healthy
@@ -42,6 +43,9 @@ type Event struct {
 	Plan           *Plan           `json:"plan,omitempty"`
 	Progress       *Progress       `json:"progress,omitempty"`
 	Task           *ecsstatus.Task `json:"task,omitempty"`
+	// Targets are what the load balancers last said of Task, if it was unwell.
+	Targets []ecsstatus.Target `json:"targets,omitempty"`
+	Log     *Tail              `json:"log,omitempty"`
 	// Changed is whether Progress differs from the one before.
 	Changed bool `json:"-"`
 }

@@ -41,11 +41,14 @@ type follower struct {
 	deadline time.Time // AWS's clock
 	trail    Trail
 	last     Progress
-	failures int           // looks in a row that came to nothing
-	told     bool          // that they do
-	no       time.Time     // since when AWS has been saying no; zero: it does not
-	least    time.Duration // between two looks, since AWS has throttled one
-	calm     int           // looks in a row without a change
+	failures int                           // looks in a row that came to nothing
+	told     bool                          // that they do
+	no       time.Time                     // since when AWS has been saying no; zero: it does not
+	least    time.Duration                 // between two looks, since AWS has throttled one
+	calm     int                           // looks in a row without a change
+	tails    []tail                        // logs that are to be shown
+	tailed   int                           // failed tasks whose logs were, or will be
+	targets  map[string][]ecsstatus.Target // of the deployment's tasks by ID, as last seen unwell
 }
 
 // follow looks until something is decided, the time is over, or ctx ends; only
@@ -105,8 +108,9 @@ func (f *follower) once(ctx context.Context) Verdict {
 	f.trail = trail
 	f.report(o, v)
 	if v.Outcome == Going && o.At.After(f.deadline) {
-		return f.late(o, v)
+		v = f.late(o, v)
 	}
+	f.showTails(ctx, v.Outcome != Going)
 	return v
 }
 
@@ -216,10 +220,11 @@ func (f *follower) report(o Observation, v Verdict) {
 			f.d.tell(Event{Time: e.Time, Kind: ServiceSaid, Deployment: f.w.goal.ID, Message: e.Message})
 		}
 	}
+	f.remember(o.Targets)
 	for _, t := range o.Tasks {
 		if ended(t) && !f.d.told[t.ID] {
 			f.d.told[t.ID] = true
-			f.d.tell(Event{Time: o.At, Kind: TaskStopped, Deployment: f.w.goal.ID, Message: stopLine(t), Task: &t})
+			f.stopped(t, o)
 		}
 	}
 	if o.Service.Status != "ACTIVE" {
@@ -232,6 +237,27 @@ func (f *follower) report(o Observation, v Verdict) {
 		f.last, f.calm = p, 0
 	}
 	f.d.tell(Event{Time: o.At, Kind: Progressed, Deployment: f.w.goal.ID, Message: progressLine(p), Progress: &p, Changed: changed})
+}
+
+// remember keeps what the load balancers say of unwell targets: of a task that has
+// stopped they say nothing any more.
+func (f *follower) remember(targets map[string][]ecsstatus.Target) {
+	if f.targets == nil {
+		f.targets = map[string][]ecsstatus.Target{}
+	}
+	for id, list := range targets {
+		if i := slices.IndexFunc(list, func(t ecsstatus.Target) bool { return t.State == "unhealthy" }); i >= 0 {
+			f.targets[id] = list
+		}
+	}
+}
+
+// stopped tells that a task stopped, with all that is known of why.
+func (f *follower) stopped(t ecsstatus.Task, o Observation) {
+	f.d.tell(Event{Time: o.At, Kind: TaskStopped, Deployment: f.w.goal.ID, Message: stopLine(t) + unwell(o.Service, t), Task: &t, Targets: f.targets[t.ID]})
+	if failed(t) {
+		f.wantTails(t)
+	}
 }
 
 // ended reports whether it is known how a task ended. With a load balancer it

@@ -128,7 +128,7 @@ func living(tasks []ecsstatus.Task) []ecsstatus.Task {
 
 // goalFor is the goal that a deployment of a service is followed to.
 func goalFor(s *ecsstatus.Service, dep *ecsstatus.Deployment, def types.TaskDefinition) Goal {
-	g := Goal{ContainerType: s.Name, ID: dep.ID, Definition: dep.TaskDefinition, Since: dep.Created, Earlier: map[string]bool{}, Checked: checked(def), Breaker: breaker(s)}
+	g := Goal{ContainerType: s.Name, ID: dep.ID, Definition: dep.TaskDefinition, Since: dep.Created, Earlier: map[string]bool{}, Checked: checked(def), Logs: logged(def), Breaker: breaker(s)}
 	for _, other := range s.Deployments {
 		if other.ID != dep.ID {
 			g.Earlier[other.ID] = true
@@ -150,6 +150,17 @@ func checked(def types.TaskDefinition) []string {
 		essential := c.Essential == nil || *c.Essential
 		if h := c.HealthCheck; essential && h != nil && len(h.Command) > 0 && h.Command[0] != "NONE" {
 			out = append(out, aws.ToString(c.Name))
+		}
+	}
+	return out
+}
+
+// logged is how the containers log.
+func logged(def types.TaskDefinition) map[string]types.LogConfiguration {
+	out := map[string]types.LogConfiguration{}
+	for _, c := range def.ContainerDefinitions {
+		if c.LogConfiguration != nil {
+			out[aws.ToString(c.Name)] = *c.LogConfiguration
 		}
 	}
 	return out

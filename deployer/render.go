@@ -81,6 +81,9 @@ func lines(e Event, diff bool) string {
 	if e.Kind == Planned && e.Plan != nil {
 		text += cli.Printable(planText(e.Plan, diff))
 	}
+	if e.Log != nil {
+		text += logText(e.Log.Lines)
+	}
 	return e.Time.Format("2006-01-02T15:04:05Z") + " " + text + "\n"
 }
 
@@ -95,6 +98,8 @@ func sentence(e Event) string {
 		return "ECS: " + e.Message
 	case TaskStopped:
 		return "stopped: " + e.Message
+	case TaskLog:
+		return "log: " + e.Message
 	case Done:
 		return "deployed: " + e.Message
 	case NothingToDo:
@@ -107,6 +112,15 @@ func sentence(e Event) string {
 		return "superseded: " + e.Message
 	}
 	return e.Message
+}
+
+// logText are lines of a log, marked so that none looks like one of ours.
+func logText(lines []string) string {
+	var b strings.Builder
+	for _, line := range lines {
+		b.WriteString("\n  | " + strings.ReplaceAll(cli.Printable(line), "\n", " "))
+	}
+	return b.String()
 }
 
 func planText(p *Plan, diff bool) string {

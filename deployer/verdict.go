@@ -3,9 +3,15 @@ package deployer
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	"golang.org/x/sys/unix"
 
 	"jumpsuite/ecsstatus"
 )
@@ -41,10 +47,11 @@ type Goal struct {
 	Earlier map[string]bool
 	// Container and Digest are what is wanted; without a digest any will do.
 	Container, Digest string
-	Checked           []string // essential containers with a health check
-	Groups            int      // target groups that a task must be healthy in
-	MaxFailures       int      // zero: as the circuit breaker
-	WaitDrained       bool     // it is no success until the old tasks have stopped
+	Checked           []string                          // essential containers with a health check
+	Logs              map[string]types.LogConfiguration // how the containers log, by name
+	Groups            int                               // target groups that a task must be healthy in
+	MaxFailures       int                               // zero: as the circuit breaker
+	WaitDrained       bool                              // it is no success until the old tasks have stopped
 	Breaker           Breaker
 	// Undoes is when the deployment began that this one rolls back; zero if it
 	// is no roll-back.
@@ -200,7 +207,21 @@ func failure(g Goal, o Observation) string {
 		}
 	}
 	if limit := maxFailures(g, desired(o.Service)); len(tasks) >= limit {
-		return fmt.Sprintf("%s; the last: %s", countOf(len(tasks), "task failed", "tasks failed"), describe(tasks[len(tasks)-1]))
+		return fmt.Sprintf("%s; the last: %s", countOf(len(tasks), "task failed", "tasks failed"), describe(tasks[len(tasks)-1])+unwell(o.Service, tasks[len(tasks)-1]))
+	}
+	return ""
+}
+
+// unhealthyEvent is what ECS says of a task that fails a load balancer's check.
+var unhealthyEvent = regexp.MustCompile(`is unhealthy in \(target-group .*due to \(reason (.*)\)`)
+
+// unwell is why a task was unhealthy for the load balancer: its target has gone
+// with the task, and what ECS said of it has stayed.
+func unwell(s *ecsstatus.Service, t ecsstatus.Task) string {
+	for _, e := range s.Events {
+		if m := unhealthyEvent.FindStringSubmatch(e.Message); m != nil && strings.Contains(e.Message, "(task "+t.ID+")") {
+			return "; its target was unhealthy: " + m[1]
+		}
 	}
 	return ""
 }
@@ -476,16 +497,29 @@ func describe(t ecsstatus.Task) string {
 	}
 	for _, c := range t.Containers {
 		if c.ExitCode != nil {
-			parts = append(parts, fmt.Sprintf("container %s exited with %d", c.Name, *c.ExitCode))
+			parts = append(parts, fmt.Sprintf("container %s exited with %s", c.Name, exitText(*c.ExitCode)))
 		}
 		if c.Reason != "" {
 			parts = append(parts, c.Reason)
+		}
+		if c.HealthStatus == "UNHEALTHY" {
+			parts = append(parts, "container "+c.Name+" is unhealthy")
 		}
 	}
 	if len(parts) == 0 {
 		parts = append(parts, t.StopCode)
 	}
 	return fmt.Sprintf("task %s: %s", t.ID, strings.Join(parts, "; "))
+}
+
+// exitText is an exit code, and the signal that it stands for: 128 and the
+// signal's number, as shells and Docker have it.
+func exitText(code int) string {
+	name := unix.SignalName(syscall.Signal(code - 128))
+	if code <= 128 || name == "" {
+		return strconv.Itoa(code)
+	}
+	return fmt.Sprintf("%d (%s)", code, name)
 }
 
 func clock(t time.Time) string { return t.UTC().Format("15:04:05 MST") }

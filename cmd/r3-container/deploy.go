@@ -76,6 +76,7 @@ func deploy(c *urfave.Context, stdio cli.Stdio) error {
 	}
 	r := &record{way: way, containerType: request.ContainerType, stderr: stdio.Err}
 	d.Interval, d.Allow, d.Record, d.Tell = c.Duration("interval"), r.allow, r.step, r.watch(renderer.Tell)
+	d.Logs = logs(way)
 	d.Suggest = way.Suggests(deployAction)
 	err = d.Deploy(ctx, request)
 	renderer.End()

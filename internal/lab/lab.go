@@ -31,6 +31,7 @@ import (
 	"jumpsuite/internal/lab/ecs"
 	"jumpsuite/internal/lab/elb"
 	"jumpsuite/internal/lab/engine"
+	"jumpsuite/internal/lab/logs"
 	"jumpsuite/internal/lab/registry"
 	"jumpsuite/internal/lab/ssm"
 	"jumpsuite/internal/lab/sts"
@@ -187,6 +188,7 @@ func (l *Lab) allServices() wire.Services {
 			Document: func(v any) any { return ecsdocument.NewLazyDocument(v) }},
 		{Name: "ecr", Target: "AmazonEC2ContainerRegistry_V20150921", Impl: l.images},
 		{Name: "ssm", Target: "AmazonSSM", Impl: l.inventory, Titled: true, Invalid: "ValidationException"},
+		{Name: "logs", Target: "Logs_20140328", Impl: &logs.Logs{Written: l.ECS.Written}},
 		{Name: "elasticloadbalancing", Version: "2015-12-01", Impl: l.Balancer, Invalid: "ValidationError",
 			Namespace: "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"},
 		{Name: "sts", Version: "2011-06-15", Impl: &sts.STS{Account: l.World.Account, User: "lab"}, Invalid: "ValidationError",

@@ -254,6 +254,10 @@ func (p *Plane) containerDefinition(c world.Container) types.ContainerDefinition
 	if c.GPUs > 0 {
 		out.ResourceRequirements = []types.ResourceRequirement{{Type: types.ResourceTypeGpu, Value: ptr(fmt.Sprint(c.GPUs))}}
 	}
+	if c.LogGroup != "" {
+		out.LogConfiguration = &types.LogConfiguration{LogDriver: types.LogDriverAwslogs, Options: map[string]string{
+			"awslogs-group": c.LogGroup, "awslogs-region": p.region, "awslogs-stream-prefix": "ecs"}}
+	}
 	if h := c.Health; h != nil {
 		seconds := func(d world.Duration) *int32 { return number(int(time.Duration(d).Seconds())) }
 		out.HealthCheck = &types.HealthCheck{Command: []string{"CMD-SHELL", "/health"}, Interval: seconds(h.Interval), Timeout: seconds(h.Timeout),

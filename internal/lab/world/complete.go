@@ -163,8 +163,8 @@ func (s *Service) numbers() {
 
 func (s *Service) completeContainers() {
 	if len(s.Containers) == 0 {
-		s.Containers = []Container{{Image: or(s.Image, s.Name+":latest"), CPU: s.CPU, Memory: s.Memory, Port: s.Port, HostPort: s.HostPort, Health: s.Health}}
-		s.Image, s.CPU, s.Memory, s.Port, s.HostPort, s.Health = "", 0, 0, 0, 0, nil
+		s.Containers = []Container{{Image: or(s.Image, s.Name+":latest"), CPU: s.CPU, Memory: s.Memory, Port: s.Port, HostPort: s.HostPort, Health: s.Health, LogGroup: s.LogGroup}}
+		s.Image, s.CPU, s.Memory, s.Port, s.HostPort, s.Health, s.LogGroup = "", 0, 0, 0, 0, nil, ""
 	}
 	for i := range s.Containers {
 		c := &s.Containers[i]
@@ -351,8 +351,8 @@ func (w *World) checkService(s Service, at string) []problem {
 	case s.Cluster != "" && !known:
 		out = append(out, problem{at + ".cluster", fmt.Sprintf("there is no cluster %q", s.Cluster)})
 	}
-	if len(s.Containers) > 0 && (s.Image != "" || s.CPU != 0 || s.Memory != 0 || s.Port != 0 || s.HostPort != 0 || s.Health != nil) {
-		out = append(out, problem{at, "image, cpu, memory, port, host-port and health are the short form: with containers, they stand there"})
+	if len(s.Containers) > 0 && (s.Image != "" || s.CPU != 0 || s.Memory != 0 || s.Port != 0 || s.HostPort != 0 || s.Health != nil || s.LogGroup != "") {
+		out = append(out, problem{at, "image, cpu, memory, port, host-port, health and log-group are the short form: with containers, they stand there"})
 	}
 	out = append(out, one(at+".network-mode", s.NetworkMode, "bridge", "host", "awsvpc")...)
 	out = append(out, one(at+".scheduling", s.Scheduling, "REPLICA", "DAEMON")...)

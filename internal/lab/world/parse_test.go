@@ -33,7 +33,7 @@ func TestWhatIsWrongIsToldWithItsPlace(t *testing.T) {
 		{"which cluster", "clusters: [{name: a}, {name: b}]\nservices:\n  - name: x\n", `w.yaml:3:5: which of the 2 clusters is service "x" in?`},
 		{"another cluster", "clusters: [{name: a}]\nservices:\n  - name: x\n    cluster: b\n", `w.yaml:4:14: there is no cluster "b"`},
 		{"a service twice", "clusters: [{name: a}]\nservices: [{name: x}, {name: x}]\n", `w.yaml:2:30: service "x" is there twice`},
-		{"both forms", "clusters: [{name: a}]\nservices:\n  - {name: x, image: y, containers: [{image: z}]}\n", `w.yaml:3:5: image, cpu, memory, port, host-port and health are the short form`},
+		{"both forms", "clusters: [{name: a}]\nservices:\n  - {name: x, image: y, containers: [{image: z}]}\n", `w.yaml:3:5: image, cpu, memory, port, host-port, health and log-group are the short form`},
 		{"a container twice", "clusters: [{name: a}]\nservices: [{name: x, containers: [{image: z}, {image: z}]}]\n", `w.yaml:2:47: container "x" is there twice`},
 		{"no such network mode", "clusters: [{name: a}]\nservices: [{name: x, network-mode: nat}]\n", `w.yaml:2:36: "nat" is none of bridge, host, awsvpc`},
 		{"an image without repository", "images: [{tags: [a]}]\n", `w.yaml:1:10: an image needs a repository`},

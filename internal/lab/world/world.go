@@ -177,6 +177,7 @@ type Service struct {
 	Port       int         `yaml:"port"`      // container port
 	HostPort   int         `yaml:"host-port"` // zero: dynamic
 	Health     *Health     `yaml:"health"`
+	LogGroup   string      `yaml:"log-group"`
 
 	Desired     *int     `yaml:"desired"`      // nil means 1
 	Min         *int     `yaml:"min"`          // minimumHealthyPercent; nil means 100 (0 for DAEMON)
@@ -229,6 +230,8 @@ type Container struct {
 	StopTimeout Duration          `yaml:"stop-timeout"`
 	Environment map[string]string `yaml:"environment"`
 	Command     []string          `yaml:"command"`
+	// LogGroup is where its log goes in CloudWatch Logs; empty: it stays on the host.
+	LogGroup string `yaml:"log-group"`
 }
 
 // Health is a container health check.
