@@ -56,21 +56,23 @@ type outgoing struct {
 	heard        time.Time // when the last ack of something new came
 }
 
-func (o *outgoing) full() bool { return len(o.queue) >= window && !o.tailHasRoom() }
+// full reports whether there is no room for a write of n bytes, or its beginning.
+func (o *outgoing) full(n int) bool { return len(o.queue) >= window && !o.tailHasRoom(n) }
 
-// tailHasRoom reports whether the last message can take more: small writes
+// tailHasRoom reports whether the last message can take a write of n bytes whole,
+// since the agent may deliver a message twice, and records are whole writes. Small writes
 // that come faster than messages go share one.
-func (o *outgoing) tailHasRoom() bool {
+func (o *outgoing) tailHasRoom(n int) bool {
 	if o.current == len(o.queue) {
 		return false
 	}
 	tail := o.queue[len(o.queue)-1]
-	return tail.sent.IsZero() && tail.kind == frame.Data && len(tail.payload) < chunk
+	return tail.sent.IsZero() && tail.kind == frame.Data && len(tail.payload)+n <= chunk
 }
 
 // add takes some of p, at least a byte; it must not be full.
 func (o *outgoing) add(p []byte) int {
-	if !o.tailHasRoom() {
+	if !o.tailHasRoom(len(p)) {
 		o.push(frame.Data, nil)
 	}
 	tail := o.queue[len(o.queue)-1]

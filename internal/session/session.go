@@ -261,7 +261,8 @@ func (s *Session) take(p []byte) (int, error) {
 }
 
 // Write sends p to the port. It returns when p is in the window of what is
-// unacknowledged, not when it has arrived.
+// unacknowledged, not when it has arrived. What one Write wrote is in one message
+// whole, if it is of 16 KiB at most.
 func (s *Session) Write(p []byte) (n int, err error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -273,7 +274,7 @@ func (s *Session) Write(p []byte) (n int, err error) {
 			return n, s.writeErr()
 		case s.writeDeadline.passed():
 			return n, os.ErrDeadlineExceeded
-		case s.out.full():
+		case s.out.full(len(p)):
 			s.writable.Wait()
 			continue
 		}
