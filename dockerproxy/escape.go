@@ -137,7 +137,7 @@ func joins(h *container.HostConfig) []string {
 
 // guard refuses a container that is an escape, unless its type is listed.
 func (x *exchange) guard(t *target, listed []string) error {
-	if slices.Contains(listed, t.kind()) {
+	if t.excused = slices.Contains(listed, t.kind()); t.excused {
 		return nil
 	}
 	joined, err := x.joined(t)
@@ -148,7 +148,11 @@ func (x *exchange) guard(t *target, listed []string) error {
 	if err != nil {
 		return err
 	}
-	if why := append(t.escapes(joined...), volumes...); len(why) > 0 {
+	bound, err := x.boundPaths(t)
+	if err != nil {
+		return err
+	}
+	if why := slices.Concat(t.escapes(joined...), volumes, bound); len(why) > 0 {
 		return forbidden("an administrator can list its container type under escapes, knowing what that means",
 			"container %s leads out of it: %s", t.shortName(), strings.Join(why, "; "))
 	}
@@ -214,7 +218,11 @@ func (x *exchange) volumeEscapes(t *target) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if is := v.escape(); is != "" {
+		is := v.escape()
+		if is == "" && x.gate.Files {
+			is = v.escapeByLinks()
+		}
+		if is != "" {
 			why = append(why, is)
 		}
 	}
@@ -264,6 +272,23 @@ func (v *volume) escape() string {
 		return ""
 	}
 	return "volume " + v.Name + " of it mounts a file system of type " + printable(kind)
+}
+
+// escapeByLinks says how a folder of the host leads out that is another than it
+// is called.
+func (v *volume) escapeByLinks() string {
+	device := path.Clean(v.Options["device"])
+	if v.Driver != "local" || !v.bound() || !strings.HasPrefix(device, "/") {
+		return ""
+	}
+	real, err := realPath(device)
+	switch {
+	case err != nil:
+		return "what " + device + " of the host is cannot be found out, which is mounted in it as volume " + v.Name
+	case sensitive(real):
+		return real + " of the host is mounted in it, as volume " + v.Name
+	}
+	return ""
 }
 
 // bound reports whether a volume is a folder of the host.

@@ -94,6 +94,9 @@ type Gate struct {
 	// Processes says that the Engine's processes can be seen and signalled from
 	// here: same PID namespace, and root.
 	Processes bool
+	// Files says that the host's files are those that are seen from here: what a
+	// container has mounted is judged by what it really is.
+	Files bool
 	// Begun is told of each attached exec before it begins, and calls over when it
 	// has ended and nothing is left of it. Nil: nobody is told. See EndExec.
 	Begun func(Running) (over func())

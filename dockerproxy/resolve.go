@@ -46,11 +46,15 @@ type inspected struct {
 		Labels    map[string]string
 	}
 	HostConfig container.HostConfig
-	Mounts     []struct {
-		Type   mount.Type
-		Name   string
-		Source string
-	}
+	Mounts     []mountPoint
+}
+
+// mountPoint is what is mounted in a container.
+type mountPoint struct {
+	Type        mount.Type
+	Name        string
+	Source      string
+	Destination string
 }
 
 // target is a container that was found: what is decided and what is done are
@@ -59,6 +63,8 @@ type target struct {
 	inspected
 	raw   []byte // the Engine's answer
 	lease *lease // nil: neither made nor started here
+
+	excused bool // its type is listed: it may be an escape
 }
 
 // find resolves what the path calls a container to the one it means now.

@@ -178,6 +178,11 @@ func (x *exchange) startNow(t *target, le *lease) error {
 	if err != nil {
 		return nil // it has ended and is gone already: run --rm of something short
 	}
+	if !t.excused && !t.made() { // what was made has what the policy lists
+		if err := x.recheck(now); err != nil {
+			return err
+		}
+	}
 	le.StartedAt = now.State.StartedAt
 	if err := x.gate.Leases.write(t.ID, le); err != nil {
 		x.gate.log().Error("a lease is not complete", "container", t.ID, "err", err)

@@ -85,6 +85,7 @@ func (g *lazyGate) make(t *terminal) (*dockerproxy.Gate, error) {
 		Notify:      func(_ dockerproxy.Caller, text string) { t.say(text) },
 		Log:         slog.New(slog.DiscardHandler),
 		Processes:   true,
+		Files:       true,
 		Begun:       new(undertaker).begun,
 	}
 	gate.SetPolicy(p)

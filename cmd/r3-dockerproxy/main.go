@@ -147,6 +147,7 @@ func gate(o options, log *slog.Logger, record *audit.Log, leases *dockerproxy.Le
 		Log:         log,
 		Watch:       o.watch,
 		Processes:   os.Geteuid() == 0,
+		Files:       true,
 	}
 }
 
