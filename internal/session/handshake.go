@@ -16,6 +16,10 @@ import (
 func (s *Session) deliver(f frame.Frame) {
 	switch f.Kind {
 	case frame.Data:
+		if !s.shaken() {
+			s.over(s.config.refused("it begins without a handshake, as one with a terminal does"))
+			return
+		}
 		s.in.inbox.Write(f.Payload)
 		s.readable.Signal()
 	case frame.HandshakeRequest:
@@ -29,10 +33,18 @@ func (s *Session) deliver(f frame.Frame) {
 	}
 }
 
-func (s *Session) completed() {
+// shaken reports whether the handshake is complete.
+func (s *Session) shaken() bool {
 	select {
 	case <-s.ready:
+		return true
 	default:
+		return false
+	}
+}
+
+func (s *Session) completed() {
+	if !s.shaken() {
 		close(s.ready)
 	}
 }

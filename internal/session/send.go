@@ -15,6 +15,8 @@ const (
 	window = 96
 
 	// The retransmission time-out begins as the agent's and never exceeds a second.
+	// It doubles with each message that is sent again, and halves with each ack of such a one:
+	// what is lost on the way is lost with a websocket, not for want of room.
 	firstRTO = 200 * time.Millisecond
 	leastRTO = 100 * time.Millisecond
 	mostRTO  = time.Second
@@ -163,7 +165,9 @@ func (o *outgoing) acknowledge(sequence int64, now time.Time) bool {
 	}
 	m.acked, m.payload = true, nil
 	o.heard = now
-	if !m.again {
+	if m.again {
+		o.rto = max(o.rto/2, leastRTO) // something comes through
+	} else {
 		o.measure(now.Sub(m.sent))
 	}
 	return o.shift()

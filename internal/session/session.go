@@ -102,6 +102,7 @@ type Session struct {
 	out      outgoing
 	in       incoming
 	agent    string // its version
+	closing  bool   // Close has begun: whatever ends the session now, it was that
 	err      error  // why the session is over
 
 	readDeadline, writeDeadline deadline
@@ -200,6 +201,9 @@ func (s *Session) end(err error) {
 func (s *Session) over(err error) {
 	if s.err != nil {
 		return
+	}
+	if s.closing {
+		err = net.ErrClosed
 	}
 	s.err = err
 	s.cancel()
@@ -335,6 +339,7 @@ func (s *Session) drain(ctx context.Context) {
 	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closing = true
 	if s.err != nil {
 		return
 	}

@@ -56,7 +56,9 @@ type Config struct {
 	Service string
 	// Region, Key and Secret sign its requests.
 	Region, Key, Secret string
-	// Properties are those of the session's document, parameters put in.
+	// Kind is the session's type, and Properties are those of its document,
+	// parameters put in. Of types other than Port only the beginning is played.
+	Kind       string
 	Properties json.RawMessage
 	// Address is what localhost:PORT leads to on the host; empty is a port
 	// that nobody listens on.
@@ -115,6 +117,12 @@ func Run(ctx context.Context, c Config) string {
 
 // play shakes hands, connects to the port and pumps until one side ends.
 func (e *end) play(ctx context.Context) string {
+	switch e.Kind {
+	case "Standard_Stream", "InteractiveCommands": // a terminal, and no handshake
+		e.send(ctx, frame.Data, []byte("sh-5.2$ "))
+		<-ctx.Done()
+		return ""
+	}
 	if err := e.handshake(ctx); err != nil {
 		return err.Error()
 	}
@@ -152,7 +160,7 @@ func (e *end) dial(ctx context.Context) (net.Conn, error) {
 
 func (e *end) handshake(ctx context.Context) error {
 	started := time.Now()
-	kind, err := json.Marshal(frame.SessionType{Name: "Port", Properties: e.Properties})
+	kind, err := json.Marshal(frame.SessionType{Name: e.Kind, Properties: e.Properties})
 	if err != nil {
 		return err
 	}

@@ -162,8 +162,8 @@ func (o *session) take(ctx context.Context, conn *websocket.Conn, who side, othe
 		if kind != websocket.MessageBinary || len(b) == 0 {
 			continue
 		}
-		o.carried()
-		if other.current() != nil { // what is for nobody is lost
+		if other.wanted() {
+			o.carried()
 			other.put(ctx, b)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // play plays the agent's end of a session, in this process or one of its own.
 func (s *SSM) play(one *session, address string) {
 	c := agent.Config{Session: one.id, Instance: one.instance, Service: s.Service(), Region: s.World.Region, Key: s.Key, Secret: s.Secret,
-		Properties: one.properties, Address: address, Exact: s.World.Link.Exact}
+		Kind: one.document.Kind, Properties: one.properties, Address: address, Exact: s.World.Link.Exact}
 	if s.Worker == "" {
 		forget := s.note(one, os.Getpid())
 		defer forget()

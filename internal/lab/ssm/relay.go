@@ -153,9 +153,11 @@ type lane struct {
 	session *session
 	to      side
 	queue   chan packet
+	came    chan struct{} // closed when the side came for the first time: what is for it waits until then
 	said    chan struct{} // closed when the last word was delivered, or lost
 
 	mu     sync.Mutex
+	known  bool            // came is closed
 	conn   *websocket.Conn // nil while the side is away
 	held   []byte          // to be swapped with the next
 	chance *mathrand.Rand
@@ -171,7 +173,7 @@ type packet struct {
 const laneLength = 1024
 
 func newLane(o *session, to side, seed uint64) *lane {
-	return &lane{session: o, to: to, queue: make(chan packet, laneLength), said: make(chan struct{}),
+	return &lane{session: o, to: to, queue: make(chan packet, laneLength), came: make(chan struct{}), said: make(chan struct{}),
 		chance: mathrand.New(mathrand.NewPCG(seed, uint64(to)))}
 }
 
@@ -233,6 +235,11 @@ func (l *lane) last(b []byte) {
 
 // run delivers until the session is over.
 func (l *lane) run() {
+	select {
+	case <-l.came:
+	case <-l.session.over.Done():
+		return
+	}
 	for {
 		select {
 		case p := <-l.queue:
@@ -284,10 +291,22 @@ func (l *lane) attach(conn *websocket.Conn) {
 	l.mu.Lock()
 	before := l.conn
 	l.conn = conn
+	if conn != nil && !l.known {
+		l.known = true
+		close(l.came)
+	}
 	l.mu.Unlock()
 	if before != nil {
 		before.CloseNow()
 	}
+}
+
+// wanted reports whether a frame for the side is worth carrying: it is there, or
+// has not come yet. What is sent while it is away is lost.
+func (l *lane) wanted() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.conn != nil || !l.known
 }
 
 // detach makes the side away, if conn is still its websocket.
