@@ -150,7 +150,7 @@ var (
 )
 
 func (r *reader) environment(n *yaml.Node, limits Limits) {
-	o := r.object(n, "an environment", "name", "cluster", "region", "endpoint", "account", "production", "hosts", "limits")
+	o := r.object(n, "an environment", "name", "cluster", "region", "endpoint", "account", "production", "hosts", "reach", "limits")
 	if !o.ok() {
 		return
 	}
@@ -161,6 +161,7 @@ func (r *reader) environment(n *yaml.Node, limits Limits) {
 		Endpoint:   r.text(o.optional("endpoint"), endpointURL, "a URL like https://vpce-1234.ecs.eu-central-1.vpce.amazonaws.com, without a path"),
 		Account:    r.text(o.optional("account"), accountID, "12 digits, in quotes"),
 		Production: r.boolean(o.optional("production"), true),
+		Reach:      r.reach(o.optional("reach")),
 		Limits:     r.limits(o.optional("limits"), limits),
 	}
 	r.each(o.optional("hosts"), "hosts", func(n *yaml.Node) {
@@ -170,6 +171,20 @@ func (r *reader) environment(n *yaml.Node, limits Limits) {
 		r.add(o.optional("name"), "a second environment called %q: each has a name of its own", e.Name)
 	}
 	r.environments = append(r.environments, e)
+}
+
+func (r *reader) reach(n *yaml.Node) Reach {
+	if n == nil {
+		return ReachLocal
+	}
+	switch s, _ := r.scalar(n); s {
+	case "ssm":
+		return ReachSSM
+	case "", "local": // the first has been found fault with, if it is one
+	default:
+		r.add(n, "reach %q: write ssm on a jump server, or local on a docker host", s)
+	}
+	return ReachLocal
 }
 
 // rule reads one rule.

@@ -39,6 +39,8 @@ func TestMistakesAreFoundWithTheirPlaceAndTheirCure(t *testing.T) {
 		{"two of one name", "environments: [{name: e, cluster: c}, {name: e, cluster: d}]\nrules: []\n", "1:46: a second environment called \"e\": each has a name of its own"},
 		{"production in words", "environments: [{name: e, cluster: c, production: no}]\nrules: []\n", "1:50: the value \"no\": write true or false"},
 		{"production in quotes", "environments: [{name: e, cluster: c, production: 'false'}]\nrules: []\n", "1:50: the value \"false\": write true or false"},
+		{"an unknown way to the hosts", "environments: [{name: e, cluster: c, reach: ssh}]\nrules: []\n", "1:45: reach \"ssh\": write ssm on a jump server, or local on a docker host"},
+		{"a list of ways to the hosts", "environments: [{name: e, cluster: c, reach: [ssm]}]\nrules: []\n", "1:45: a list where one value is expected"},
 		{"production in capitals", "environments: [{name: e, cluster: c, production: False}]\nrules: []\n", "1:50: the value \"False\": write true or false"},
 		{"a region that is none", "environments: [{name: e, cluster: c, region: frankfurt}]\nrules: []\n", "1:46: \"frankfurt\": write a region like eu-central-1"},
 		{"an account that is none", "environments: [{name: e, cluster: c, account: 12}]\nrules: []\n", "1:47: \"12\": write 12 digits, in quotes"},

@@ -19,7 +19,10 @@
 // AWS or docker types.
 package policy
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Effect is what a rule does to a request that it matches.
 type Effect int
@@ -102,7 +105,39 @@ type Environment struct {
 	Account    string // AWS account id, 12 digits; empty: not checked
 	Production bool
 	Hosts      []string // patterns of its hosts; empty: those of the cluster
+	Reach      Reach    // how its docker hosts are reached
 	Limits     Limits   // defaults, then the file's limits, then the environment's
+}
+
+// Reach is how the docker hosts of an environment are reached from the machine
+// that reads the policy.
+type Reach int
+
+// The ways. The zero value is this machine: it is the docker host.
+const (
+	ReachLocal Reach = iota
+	ReachSSM         // through sessions of AWS Systems Manager
+)
+
+func (r Reach) String() string {
+	if r == ReachSSM {
+		return "ssm"
+	}
+	return "local"
+}
+
+// HasHost reports whether a host that goes by these names is one of the
+// environment's, as far as Hosts says.
+func (e *Environment) HasHost(names ...string) bool {
+	if len(e.Hosts) == 0 {
+		return true
+	}
+	for _, pattern := range e.Hosts {
+		if slices.ContainsFunc(names, func(n string) bool { return match(pattern, n) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // Recording says how much of a session is to be recorded.

@@ -470,3 +470,32 @@ func BenchmarkDecide(b *testing.B) {
 		})
 	}
 }
+
+func TestAnEnvironmentSaysHowItsHostsAreReachedAndWhichTheyAre(t *testing.T) {
+	p := parse(t, `
+environments:
+  - {name: far, cluster: a, reach: ssm, hosts: ["i-0a*", "10.0.1.?"]}
+  - {name: here, cluster: b}
+rules: []
+`)
+	far, _ := p.Environment("far")
+	here, _ := p.Environment("here")
+	if far.Reach != ReachSSM || here.Reach != ReachLocal {
+		t.Errorf("reach: far %v, here %v", far.Reach, here.Reach)
+	}
+	for _, tt := range []struct {
+		env   Environment
+		names []string
+		want  bool
+	}{
+		{far, []string{"10.0.1.2", "i-0b1"}, true},
+		{far, []string{"10.0.2.2", "i-0a1"}, true},
+		{far, []string{"10.0.1.22", "i-0b1"}, false},
+		{far, nil, false},
+		{here, []string{"i-0b1"}, true},
+	} {
+		if got := tt.env.HasHost(tt.names...); got != tt.want {
+			t.Errorf("%s has %v: got %v, want %v", tt.env.Name, tt.names, got, tt.want)
+		}
+	}
+}
