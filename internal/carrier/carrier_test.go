@@ -1,0 +1,260 @@
+package carrier
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"jumpsuite/internal/cli"
+)
+
+var prod = Place{Cluster: "prod", Region: "eu-central-1"}
+
+const host = "i-0123456789abcdef0"
+
+// serve starts a server and returns how to ask it.
+func serve(t *testing.T, s *Server) Client {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ssm.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.UID == 0 {
+		s.UID = os.Geteuid()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return Client{Socket: path}
+}
+
+// echo is a host that sends everything back, and its end when it gets one.
+func echo(ended chan<- struct{}) func(context.Context, Place, string, bool) (Stream, error) {
+	return func(context.Context, Place, string, bool) (Stream, error) {
+		ours, theirs, err := pair()
+		if err != nil {
+			return nil, err
+		}
+		go func() {
+			io.WriteString(theirs, "banner\n") // a gate speaks first
+			io.Copy(theirs, theirs)
+			theirs.CloseWrite()
+			ended <- struct{}{}
+		}()
+		return ours, nil
+	}
+}
+
+func pair() (a, b *net.TCPConn, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := l.Accept()
+	return c.(*net.TCPConn), d.(*net.TCPConn), err
+}
+
+func TestAStreamKeepsEveryByteAndBothEnds(t *testing.T) {
+	ended := make(chan struct{}, 1)
+	c := serve(t, &Server{Dial: echo(ended)})
+	conn, err := c.Dial(t.Context(), prod, host, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	sent := strings.Repeat("0123456789\n", 100_000)
+	go func() {
+		io.WriteString(conn, sent)
+		conn.CloseWrite()
+	}()
+	got, err := io.ReadAll(conn)
+	if err != nil || string(got) != "banner\n"+sent {
+		t.Errorf("got %d bytes, %v; want %d", len(got), err, len(sent)+7)
+	}
+	<-ended
+}
+
+func TestAClientThatGoesAwayEndsItsStream(t *testing.T) {
+	ended := make(chan struct{}, 1)
+	c := serve(t, &Server{Dial: echo(ended)})
+	conn, err := c.Dial(t.Context(), prod, host, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	<-ended
+}
+
+func TestAClientThatGivesUpEndsTheDial(t *testing.T) {
+	began, ended := make(chan struct{}), make(chan struct{})
+	c := serve(t, &Server{Dial: func(ctx context.Context, _ Place, _ string, _ bool) (Stream, error) {
+		close(began)
+		<-ctx.Done()
+		close(ended)
+		return nil, ctx.Err()
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-began; cancel() }()
+	if _, err := c.Dial(ctx, prod, host, false); err == nil {
+		t.Error("there is a stream")
+	}
+	<-ended
+}
+
+func TestHostsAndContainersAreFound(t *testing.T) {
+	hosts := []Host{{ID: host, Address: "10.0.0.1", Name: "ip-10-0-0-1.eu", Online: true, State: "ACTIVE", Agent: "3.3"}}
+	found := []Found{{Host: host, Container: strings.Repeat("4f", 32), Task: "t1", Name: "web"}}
+	learnt := ""
+	c := serve(t, &Server{
+		Hosts: func(_ context.Context, p Place) ([]Host, error) {
+			if p != prod {
+				t.Errorf("asked for %+v", p)
+			}
+			return hosts, nil
+		},
+		Where: func(_ context.Context, _ Place, ref string) ([]Found, error) { return found, nil },
+		Learn: func(_ context.Context, _ Place, container, host string) { learnt = container[:4] + " " + host },
+	})
+	gotHosts, err := c.Hosts(t.Context(), prod)
+	if err != nil || len(gotHosts) != 1 || gotHosts[0] != hosts[0] {
+		t.Errorf("got %+v, %v", gotHosts, err)
+	}
+	gotFound, err := c.Where(t.Context(), prod, "4f4f")
+	if err != nil || len(gotFound) != 1 || gotFound[0] != found[0] {
+		t.Errorf("got %+v, %v", gotFound, err)
+	}
+	if err := c.Learn(t.Context(), prod, strings.Repeat("4f", 32), host); err != nil || learnt != "4f4f "+host {
+		t.Errorf("learnt %q, %v", learnt, err)
+	}
+}
+
+func TestAnErrorKeepsItsKindAndItsHint(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		err  error
+		want Error
+		code int
+	}{
+		{"a known one", &Error{Kind: Offline, Text: "host x is\noffline", Next: "start it"}, Error{Offline, "host x is offline", "start it"}, cli.ExitUnavailable},
+		{"one within another", errors.Join(&Error{Kind: NotAllowed, Text: "no ssm:StartSession"}), Error{NotAllowed, "no ssm:StartSession", ""}, cli.ExitNotAllowed},
+		{"an unknown kind", &Error{Kind: "odd", Text: "odd"}, Error{Failed, "odd", ""}, cli.ExitSoftware},
+		{"any other", errors.New("boom \x1b[2J"), Error{Failed, `boom \u001b[2J`, ""}, cli.ExitSoftware},
+		{"a long one", errors.New(strings.Repeat("é", 3000)), Error{Failed, strings.Repeat("é", 998) + "…", ""}, cli.ExitSoftware},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := serve(t, &Server{Dial: func(context.Context, Place, string, bool) (Stream, error) { return nil, tt.err }})
+			_, err := c.Dial(t.Context(), prod, host, false)
+			var got *Error
+			if !errors.As(err, &got) || *got != tt.want || cli.ExitCode(err) != tt.code {
+				t.Errorf("got %#v, code %d; want %#v, %d", err, cli.ExitCode(err), tt.want, tt.code)
+			}
+		})
+	}
+}
+
+func TestOnlyWhoMayIsAnswered(t *testing.T) {
+	c := serve(t, &Server{UID: os.Geteuid() + 1})
+	_, err := c.Hosts(t.Context(), prod)
+	var got *Error
+	if !errors.As(err, &got) || got.Kind != Refused || !strings.Contains(got.Text, "may not ask r3-ssm") {
+		t.Errorf("got %#v", err)
+	}
+}
+
+func TestWithoutR3SSMTheHintSaysHowToStartIt(t *testing.T) {
+	_, err := Client{Socket: filepath.Join(t.TempDir(), "none")}.Hosts(t.Context(), prod)
+	var got *Error
+	if !errors.As(err, &got) || got.Kind != NotRunning || !strings.Contains(got.Next, "r3-ssm.socket") {
+		t.Errorf("got %#v", err)
+	}
+}
+
+func TestAnAnswerThatDoesNotComeIsNotWaitedForForEver(t *testing.T) {
+	c := serve(t, &Server{Hosts: func(ctx context.Context, _ Place) ([]Host, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}})
+	c.Timeout = 20 * time.Millisecond
+	_, err := c.Hosts(t.Context(), prod)
+	if err == nil || err.Error() != "r3-ssm does not answer: r3-ssm did not answer within 20ms" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTheServerEndsWhenNobodyAsks(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Idle: 10 * time.Millisecond}
+	if err := s.Serve(t.Context(), l); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatDoesNotLookLikeAWSsIsRefused(t *testing.T) {
+	for _, tt := range []struct{ name, line, want string }{
+		{"no JSON", `hosts`, "not understood"},
+		{"an unknown key", `{"op":"hosts","cluster":"c","x":1}`, `unknown field "x"`},
+		{"two values", `{"op":"hosts","cluster":"c"}{}`, "more than one value"},
+		{"an unknown operation", `{"op":"drop","cluster":"c"}`, "no operation"},
+		{"no cluster", `{"op":"hosts"}`, "no name of a cluster"},
+		{"a cluster with a slash", `{"op":"hosts","cluster":"a/b"}`, "no name of a cluster"},
+		{"a region that is a host", `{"op":"hosts","cluster":"c","region":"x.evil.example"}`, "no region"},
+		{"an endpoint that is a file", `{"op":"hosts","cluster":"c","endpoint":"file:///etc"}`, "no address of AWS"},
+		{"an endpoint with a path", `{"op":"hosts","cluster":"c","endpoint":"http://a/b"}`, "no address of AWS"},
+		{"a host by name", `{"op":"dial","cluster":"c","host":"web-1"}`, "no instance id"},
+		{"a ref with a space", `{"op":"where","cluster":"c","ref":"a b"}`, "is no ref"},
+		{"no container", `{"op":"learn","cluster":"c","ref":"4f","host":"i-01234567"}`, "no container"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := parseRequest([]byte(tt.line)); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s: got %v, want %q", tt.line, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestWhatAHostSaysOfItselfCannotDriveATerminal(t *testing.T) {
+	a := answer{Hosts: []Host{{ID: host, Name: "x\x1b[2J", Address: "10.0.0.1"}}}
+	if err := a.plain(); err != nil || a.Hosts[0].Name != "" || a.Hosts[0].Address != "10.0.0.1" {
+		t.Errorf("got %+v, %v", a, err)
+	}
+	if err := (&answer{Found: []Found{{Host: host, Container: "../x"}}}).plain(); err == nil {
+		t.Error("a path is a container")
+	}
+}
+
+func FuzzRequestsThatParseAreSafe(f *testing.F) {
+	f.Add([]byte(`{"op":"dial","cluster":"prod","region":"eu-central-1","host":"i-01234567","bulk":true}`))
+	f.Add([]byte(`{"op":"where","cluster":"prod","endpoint":"http://127.0.0.1:1","ref":"4f1c"}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		r, err := parseRequest(line)
+		if err != nil {
+			return
+		}
+		for _, s := range []string{r.Cluster, r.Region, r.Endpoint, r.Ref, r.Host} {
+			if strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' }) {
+				t.Errorf("%q has %q", line, s)
+			}
+		}
+	})
+}

@@ -1,0 +1,154 @@
+package carrier
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// patience is how long an answer may take: StartSession, the data channel's
+// handshake, and AWS's own retries are behind it.
+const patience = 45 * time.Second
+
+// Client asks r3-ssm. The zero value is ready. Its errors are *Error.
+type Client struct {
+	Socket  string        // empty: the package's
+	Timeout time.Duration // of an answer; zero: 45 s
+}
+
+// Hosts are the docker hosts of a place.
+func (c Client) Hosts(ctx context.Context, p Place) ([]Host, error) {
+	a, err := c.ask(ctx, request{Op: opHosts, Place: p})
+	return a.Hosts, err
+}
+
+// Where finds the containers that a person can mean by ref: a container's id or
+// the beginning of it, or an ECS task's id. ECS is asked, so none is found of
+// those that it does not know.
+func (c Client) Where(ctx context.Context, p Place, ref string) ([]Found, error) {
+	a, err := c.ask(ctx, request{Op: opWhere, Place: p, Ref: ref})
+	return a.Found, err
+}
+
+// Learn tells r3-ssm where a container is that ECS does not know, for the next
+// time that somebody asks. It is a hint: it may be forgotten.
+func (c Client) Learn(ctx context.Context, p Place, container, host string) error {
+	_, err := c.ask(ctx, request{Op: opLearn, Place: p, Ref: container, Host: host})
+	return err
+}
+
+// Dial opens a stream to what listens for sessions on a host, by its instance
+// id. A stream for bulk does not get in the way of others, where that is possible.
+func (c Client) Dial(ctx context.Context, p Place, host string, bulk bool) (*net.UnixConn, error) {
+	r := request{Op: opDial, Place: p, Host: host, Bulk: bulk}
+	conn, err := c.send(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.read(ctx, conn, conn)
+	if err == nil && a.Error != nil {
+		err = a.Error
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// ask is for what is over with its answer.
+func (c Client) ask(ctx context.Context, r request) (answer, error) {
+	conn, err := c.send(ctx, r)
+	if err != nil {
+		return answer{}, err
+	}
+	defer conn.Close()
+	a, err := c.read(ctx, conn, bufio.NewReader(conn))
+	if err != nil {
+		return answer{}, err
+	}
+	if a.Error != nil {
+		return answer{}, a.Error
+	}
+	return a, nil
+}
+
+// send connects and writes the request.
+func (c Client) send(ctx context.Context, r request) (*net.UnixConn, error) {
+	if err := r.check(); err != nil {
+		return nil, &Error{Kind: Refused, Text: err.Error()}
+	}
+	line, err := json.Marshal(r)
+	if err != nil {
+		return nil, &Error{Kind: Failed, Text: err.Error()}
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout())
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.socket())
+	if err != nil {
+		return nil, c.unreached(err)
+	}
+	// Whom r3-ssm does not listen to, it answers without waiting for the request:
+	// a connection that is dead shows when it is read.
+	_, _ = conn.Write(append(line, '\n'))
+	return conn.(*net.UnixConn), nil
+}
+
+// read reads the answer from r, which is conn, however buffered.
+func (c Client) read(ctx context.Context, conn *net.UnixConn, r io.Reader) (answer, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout(), fmt.Errorf("r3-ssm did not answer within %s", c.timeout()))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
+	line, err := readLine(r, maxAnswer)
+	if !stop() && err == nil {
+		err = context.Cause(ctx) // the deadline is set, or about to be
+	}
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return answer{}, &Error{Kind: NotRunning, Text: "r3-ssm does not answer: " + err.Error(), Next: lookAt}
+	}
+	var a answer
+	err = decode(line, &a)
+	if err == nil {
+		err = a.plain()
+	}
+	if err != nil {
+		return answer{}, &Error{Kind: Failed, Text: "the answer of r3-ssm is not understood: " + err.Error(), Next: "r3-ssm and r3-docker have to be of one version"}
+	}
+	return a, nil
+}
+
+func (c Client) timeout() time.Duration {
+	if c.Timeout == 0 {
+		return patience
+	}
+	return c.Timeout
+}
+
+func (c Client) socket() string {
+	if c.Socket == "" {
+		return Socket
+	}
+	return c.Socket
+}
+
+const lookAt = "an administrator looks at: journalctl -u r3-ssm"
+
+// unreached says why there is nobody to ask.
+func (c Client) unreached(err error) *Error {
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return &Error{Kind: NotRunning, Text: fmt.Sprintf("r3-ssm is not running (%s)", c.socket()),
+			Next: "an administrator starts it: systemctl enable --now r3-ssm.socket"}
+	}
+	return &Error{Kind: NotRunning, Text: "ask r3-ssm: " + err.Error(), Next: lookAt}
+}

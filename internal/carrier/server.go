@@ -1,0 +1,312 @@
+package carrier
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits of a conversation.
+const (
+	askTimeout     = 5 * time.Second // to send a request, and again to take the answer
+	maxConnections = 2000            // at a time, streams included; more have to wait
+)
+
+// Stream is a way to a host's gate.
+type Stream interface {
+	io.ReadWriteCloser
+	CloseWrite() error // ends what is sent to the host, and nothing else
+}
+
+// Server answers requests. Its functions must be set. An error of theirs that is
+// an *Error is sent as it is, another one as Failed.
+type Server struct {
+	Hosts func(context.Context, Place) ([]Host, error)
+	Where func(ctx context.Context, p Place, ref string) ([]Found, error)
+	Learn func(ctx context.Context, p Place, container, host string)
+	Dial  func(ctx context.Context, p Place, host string, bulk bool) (Stream, error)
+	// UID is who may ask. Zero is root.
+	UID int
+	// Idle is after how long without a connection Serve ends by itself. Zero: never.
+	Idle time.Duration
+	// Log is told who was refused and what did not work. Nil: nobody.
+	Log *slog.Logger
+
+	open atomic.Int64
+	last atomic.Int64 // when a connection began or ended, unix nanoseconds
+}
+
+// Serve answers until ctx ends or nobody has asked for long, and closes l and
+// what is open.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	s.touch(0)
+	if s.Idle > 0 {
+		go s.endWhenIdle(ctx, cancel)
+	}
+	room := make(chan struct{}, maxConnections)
+	for {
+		conn, err := accept(ctx, l)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accept connections: %w", err)
+		}
+		room <- struct{}{}
+		s.touch(1)
+		wg.Go(func() {
+			s.converse(ctx, conn)
+			s.touch(-1)
+			<-room
+		})
+	}
+}
+
+func (s *Server) touch(n int64) {
+	s.open.Add(n)
+	s.last.Store(time.Now().UnixNano())
+}
+
+// endWhenIdle ends the server when it had nothing to do for long. A connection
+// that is made at that very moment stays in the socket's queue, which systemd has
+// open, too: it starts the next one.
+func (s *Server) endWhenIdle(ctx context.Context, end context.CancelFunc) {
+	tick := time.NewTicker(max(s.Idle/4, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if s.open.Load() == 0 && time.Since(time.Unix(0, s.last.Load())) >= s.Idle {
+			end()
+			return
+		}
+	}
+}
+
+// accept waits out a shortage of file descriptors.
+func accept(ctx context.Context, l net.Listener) (net.Conn, error) {
+	for {
+		conn, err := l.Accept()
+		if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// converse answers one request and, if that was a dial, carries the stream.
+func (s *Server) converse(ctx context.Context, conn net.Conn) {
+	defer conn.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	conn.SetDeadline(time.Now().Add(askTimeout))
+	if err := s.mayAsk(conn); err != nil {
+		s.log().Warn("somebody who may not ask was refused", "err", err)
+		send(conn, answer{Error: &Error{Kind: Refused, Text: err.Error()}})
+		return
+	}
+	br := bufio.NewReaderSize(conn, maxRequest)
+	line, err := readLine(br, maxRequest)
+	if err != nil {
+		s.log().Warn("a request did not come", "err", err)
+		return
+	}
+	r, err := parseRequest(line)
+	if err != nil {
+		s.log().Warn("a request was not understood", "err", err)
+		send(conn, answer{Error: &Error{Kind: Refused, Text: sentence(err.Error())}})
+		return
+	}
+	conn.SetDeadline(time.Time{})
+	if r.Op == opDial {
+		s.carry(ctx, conn.(*net.UnixConn), br, r)
+		return
+	}
+	send(conn, s.answer(ctx, r))
+}
+
+// answer is for what is over with it.
+func (s *Server) answer(ctx context.Context, r request) answer {
+	var a answer
+	var err error
+	switch r.Op {
+	case opHosts:
+		a.Hosts, err = s.Hosts(ctx, r.Place)
+	case opWhere:
+		a.Found, err = s.Where(ctx, r.Place, r.Ref)
+	case opLearn:
+		s.Learn(ctx, r.Place, r.Ref, r.Host)
+	}
+	if err == nil {
+		err = a.plain()
+	}
+	if err != nil {
+		return answer{Error: s.failed(r, err)}
+	}
+	return a
+}
+
+// failed is an error as it is sent.
+func (s *Server) failed(r request, err error) *Error {
+	s.log().Info("not done", "op", r.Op, "cluster", r.Cluster, "host", r.Host, "ref", r.Ref, "err", err)
+	e := &Error{Kind: Failed, Text: err.Error()}
+	var known *Error
+	if errors.As(err, &known) && known.valid() {
+		e = &Error{Kind: known.Kind, Text: err.Error(), Next: known.Next}
+	}
+	e.Text, e.Next = sentence(e.Text), sentence(e.Next)
+	return e
+}
+
+// send writes an answer. Who went away does not want it any more.
+func send(conn net.Conn, a answer) {
+	line, err := json.Marshal(a)
+	if err != nil || len(line) >= maxAnswer {
+		line = []byte(`{"error":{"kind":"failed","text":"the answer is too long"}}`)
+	}
+	conn.SetWriteDeadline(time.Now().Add(askTimeout))
+	_, _ = conn.Write(append(line, '\n'))
+	conn.SetWriteDeadline(time.Time{})
+}
+
+// carry opens a stream and carries it until both of its directions have ended.
+func (s *Server) carry(ctx context.Context, conn *net.UnixConn, early *bufio.Reader, r request) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	gone := whenGone(conn, cancel) // a caller who gives up while a session starts
+	stream, err := s.Dial(ctx, r.Place, r.Host, r.Bulk)
+	gone()
+	if err != nil {
+		send(conn, answer{Error: s.failed(r, err)})
+		return
+	}
+	defer stream.Close()
+	stop := context.AfterFunc(ctx, func() { stream.Close() })
+	defer stop()
+	send(conn, answer{})
+	splice(conn, early, stream)
+}
+
+// splice copies both ways. An end is passed on as an end of that direction only;
+// when one cannot be written to any more, everything ends: whoever is at the
+// other side has to see that it was no proper end, and TLS tells them.
+func splice(conn *net.UnixConn, early *bufio.Reader, stream Stream) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if passOn(stream, early) {
+			stream.CloseWrite()
+			return
+		}
+		stream.Close()
+		conn.Close()
+	})
+	if passOn(conn, stream) {
+		conn.CloseWrite()
+	} else {
+		stream.Close()
+		conn.Close()
+	}
+	wg.Wait()
+}
+
+// passOn copies until the source ends, and reports whether it did so by itself.
+func passOn(dst io.Writer, src io.Reader) bool {
+	b := buffers.Get().(*[]byte)
+	defer buffers.Put(b)
+	// Only what Write and Read are is to be used: a copy in the kernel is not
+	// possible anyway, and io.Copy would look for ways that allocate.
+	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, *b)
+	return err == nil
+}
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// whenGone calls f if the peer closes the connection altogether, until stop.
+func whenGone(conn *net.UnixConn, f func()) (stop func()) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(250 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				if hungUp(raw) {
+					f()
+					return
+				}
+			}
+		}
+	}()
+	return sync.OnceFunc(func() { close(done) })
+}
+
+func hungUp(raw syscall.RawConn) (up bool) {
+	err := raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd)}} // hanging up is always reported
+		n, err := unix.Poll(fds, 0)
+		up = err == nil && n > 0 && fds[0].Revents&unix.POLLHUP != 0
+	})
+	return up || err != nil
+}
+
+// mayAsk asks the kernel who connected.
+func (s *Server) mayAsk(conn net.Conn) error {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return errors.New("only a unix socket says who connected")
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("it is not known who asks: %w", err)
+	}
+	var cred *unix.Ucred
+	control := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(control, err); err != nil {
+		return fmt.Errorf("it is not known who asks: %w", err)
+	}
+	if int(cred.Uid) != s.UID {
+		return fmt.Errorf("uid %d may not ask r3-ssm for anything", cred.Uid)
+	}
+	return nil
+}
+
+func (s *Server) log() *slog.Logger {
+	if s.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Log
+}
