@@ -27,6 +27,7 @@ import (
 	"jumpsuite/internal/cli"
 	"jumpsuite/internal/commandline"
 	"jumpsuite/internal/ecrlogin"
+	"jumpsuite/internal/listen"
 	"jumpsuite/policy"
 )
 
@@ -107,7 +108,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	l, err := o.listener()
+	l, err := listen.Unix("r3-ecr", o.listen, o.mode)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ import (
 	"jumpsuite/internal/ecrlogin"
 	"jumpsuite/internal/lab"
 	"jumpsuite/internal/lab/world"
+	"jumpsuite/internal/listen"
 )
 
 // asMain in the environment makes this program r3-ecr.
@@ -351,7 +352,7 @@ func TestAnythingButOneUnixSocketIsRefused(t *testing.T) {
 func TestASocketThatIsServedIsNotTaken(t *testing.T) {
 	startLab(t)
 	ask, _ := start(t, "--account", "123456789012")
-	_, err := options{listen: ask.Socket, mode: 0o600}.own()
+	_, err := listen.Unix("r3-ecr", ask.Socket, 0o600)
 	if err == nil || !strings.Contains(err.Error(), "is in use") {
 		t.Errorf("got %v, want that it is in use", err)
 	}
