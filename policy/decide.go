@@ -275,7 +275,7 @@ func (rl *rule) speaksOf(p *Principal) bool {
 
 // reaches reports whether the rule is about the request's resource.
 func (rl *rule) reaches(r *Request, image *parsedImage) bool {
-	return rl.fits(rl.types, r.Resource.ContainerType) && rl.fits(rl.hosts, r.Resource.Host) && rl.fitsImage(r.Resource.Image, image)
+	return rl.fits(rl.types, r.Resource.ContainerType) && rl.fitsHost(&r.Resource) && rl.fitsImage(r.Resource.Image, image)
 }
 
 // unconditional rules are about every resource.
@@ -293,6 +293,19 @@ func (rl *rule) fits(patterns []glob, name string) bool {
 		return false
 	}
 	return matchAny(patterns, name)
+}
+
+// fitsHost is fits for a host, by any of its names.
+func (rl *rule) fitsHost(r *Resource) bool {
+	if rl.fits(rl.hosts, r.Host) {
+		return true
+	}
+	for _, name := range r.HostNames {
+		if matchAny(rl.hosts, name) {
+			return true
+		}
+	}
+	return false
 }
 
 func (rl *rule) fitsImage(name string, image *parsedImage) bool {

@@ -49,7 +49,7 @@ func (rl *rule) mismatch(p *Policy, r *Request, image *parsedImage) string {
 		return "it does not name user " + quoted(r.Principal.User) + ", nor any of the groups " + quoted(strings.Join(r.Principal.Groups, ", "))
 	case !rl.fits(rl.types, r.Resource.ContainerType):
 		return "it is not about the container type " + quoted(r.Resource.ContainerType)
-	case !rl.fits(rl.hosts, r.Resource.Host):
+	case !rl.fitsHost(&r.Resource):
 		return "it is not about the host " + quoted(r.Resource.Host)
 	case !rl.fitsImage(r.Resource.Image, image):
 		return "it is not about the image " + quoted(r.Resource.Image)

@@ -198,7 +198,7 @@ func universe() []Request {
 	for _, who := range []Principal{{User: "ann"}, {"bob", []string{"dev"}}, {"cid", []string{"dev", "temp"}}, {User: "root", Groups: []string{"root"}}} {
 		for _, env := range []string{"prod", "test", "nosuch", ""} {
 			for a := DockerPs; a < actionCount; a++ {
-				for _, res := range []Resource{{}, {"web", "registry.example/web:1", "h1"}, {"pay", "alpine", "h2"}, {None, None, None}} {
+				for _, res := range []Resource{{}, {"web", "registry.example/web:1", "h1", nil}, {"pay", "alpine", "h2", []string{"h3"}}, {None, None, None, nil}} {
 					all = append(all, Request{who, env, a, res, &Exec{Argv: []string{"sh"}}, &Run{}})
 					if a == DockerExec {
 						all = append(all, Request{who, env, a, res, &Exec{Argv: []string{"rm", "-r"}}, &Run{}})

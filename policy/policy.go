@@ -54,9 +54,10 @@ const None = "-"
 // Resource is what is acted on. Fields that an action has nothing to do with
 // stay empty (see Action.Has).
 type Resource struct {
-	ContainerType string // the ECS service, or the task definition family of a container
-	Image         string // as people write it (alpine) or in full; tag or digest or both
-	Host          string // as the environment names its hosts: instance id, address or name
+	ContainerType string   // the ECS service, or the task definition family of a container
+	Image         string   // as people write it (alpine) or in full; tag or digest or both
+	Host          string   // as the environment names its hosts: instance id, address or name
+	HostNames     []string // what else the host is called: a rule that names it by one of these is about it
 }
 
 // Request is one thing that someone wants to do.

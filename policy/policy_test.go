@@ -499,3 +499,30 @@ rules: []
 		}
 	}
 }
+
+func TestAHostIsKnownByAnyOfItsNames(t *testing.T) {
+	const rules = "effect: %s, principals: [user:ann], actions: [docker.ps], environments: [test]"
+	allow, deny := fmt.Sprintf(rules, "allow"), fmt.Sprintf(rules, "deny")
+	for _, tt := range []struct {
+		name  string
+		rules []string
+		host  string
+		names []string
+		want  bool
+	}{
+		{"allowed by its other name", []string{allow + `, hosts: ["i-0a*"]`}, "10.0.0.1", []string{"i-0a1"}, true},
+		{"denied by its other name", []string{allow, deny + `, hosts: ["i-0a*"]`}, "10.0.0.1", []string{"i-0a1"}, false},
+		{"another host", []string{allow + `, hosts: ["i-0a*"]`}, "10.0.0.1", []string{"i-0b1"}, false},
+		{"its first name", []string{allow + `, hosts: ["10.0.0.*"]`}, "10.0.0.1", []string{"i-0b1"}, true},
+	} {
+		p := withRules(t, tt.rules...)
+		q := question(t, "ann test docker ps")
+		q.Resource.Host, q.Resource.HostNames = tt.host, tt.names
+		if got := p.Decide(q).Allowed(); got != tt.want {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
+		if got := p.Explain(q).Allowed(); got != tt.want {
+			t.Errorf("%s, explained: got %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
