@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"jumpsuite/internal/audit"
 )
 
 // headTimeout is how long the head of a request may take to arrive, and its
@@ -24,6 +26,7 @@ type connection struct {
 	conn   net.Conn
 	br     *bufio.Reader
 	caller Caller
+	fleet  *Fleet    // nil: gate is the one for all requests
 	up     *upstream // to the Engine, kept for the next request; may be nil
 	out    []byte    // for answers
 	req    request
@@ -33,7 +36,7 @@ func newConnection(g *Gate, conn net.Conn, caller Caller) *connection {
 	return &connection{gate: g, conn: conn, br: bufio.NewReaderSize(conn, maxLine), caller: caller}
 }
 
-func (c *connection) close() { c.dropUpstream() }
+func (c *connection) close() { c.restUpstream(); c.dropUpstream() }
 
 func (c *connection) dropUpstream() {
 	if c.up != nil {
@@ -70,6 +73,7 @@ func (c *connection) one(ctx context.Context) (goesOn bool) {
 	if err == nil {
 		err = x.run(ctx)
 	}
+	c.restUpstream()
 	if err == nil {
 		return !x.last
 	}
@@ -148,14 +152,17 @@ func (c *connection) fail(x *exchange, err error) bool {
 	if x.answered {
 		return false
 	}
-	if !r.Recorded && x.event.ID == "" {
+	switch {
+	case !r.Recorded && x.event.ID == "":
 		x.recordRefusal(r)
+	case r.Far && x.event.Kind == audit.Decision:
+		x.recordFarRefusal(r)
 	}
 	if x.req.upgrade { // docker says no more of the answer than its status
 		c.gate.tell(c.caller, r.Error())
 	}
 	goesOn := r.Status == http.StatusNotFound && x.op != nil && !x.last
-	if writeRefusal(c.conn, r, !goesOn) != nil {
+	if c.refuse(r, !goesOn) != nil {
 		return false
 	}
 	if !goesOn {
@@ -183,8 +190,26 @@ func isShortage(err error) bool {
 }
 
 func writeRefusal(w io.Writer, r *Refusal, last bool) error {
+	return writeRefusalWith(w, r, "", last)
+}
+
+// refuse writes a refusal. A jump server's gate is told that it is one of the
+// gate's, and by which rule.
+func (c *connection) refuse(r *Refusal, last bool) error {
+	if r.Engine || !c.caller.fromFar() {
+		return writeRefusal(c.conn, r, last)
+	}
+	rule := r.Rule
+	if rule == "" {
+		rule = "gate"
+	}
+	return writeRefusalWith(c.conn, r, refusedHeader+": "+rule+"\r\n", last)
+}
+
+func writeRefusalWith(w io.Writer, r *Refusal, header string, last bool) error {
 	body := r.body()
 	b := appendHead(nil, r.Status, "application/json", int64(len(body)), last)
+	b = append(b, header...)
 	_, err := w.Write(append(append(b, "\r\n"...), body...))
 	return err
 }

@@ -197,6 +197,9 @@ func (x *exchange) decideImage(image *foundImage, asked *policy.Run) (policy.Req
 func (x *exchange) create(c *container.CreateRequest, asked *policy.Run, image *foundImage) error {
 	q, d := x.decideImage(image, asked)
 	about := audit.Event{Argv: slices.Concat(c.Entrypoint, c.Cmd), Resource: audit.Resource{Image: q.Resource.Image, Name: x.query.Get("name")}}
+	if x.gate.FarGate {
+		return x.createFar(c, q, d, about)
+	}
 	unlock, err := x.lockLeases()
 	if err != nil {
 		return err

@@ -77,64 +77,85 @@ func eachCLI(t *testing.T, f func(t *testing.T, cli, engine string)) {
 }
 
 func TestDockerCLI(t *testing.T) {
-	eachCLI(t, func(t *testing.T, cli, engine string) {
-		h := newHarness(t, engine, "test")
-		d := docker{t, cli, h.socket("dev"), t.TempDir()}
-		id := makeContainer(t, engine, "web", sleeper(map[string]any{"Cmd": []string{"sh", "-c", "echo one; echo two >&2; exec sleep 1000"}}), true)
+	eachCLI(t, func(t *testing.T, cli, engine string) { everyVerb(t, newHarness(t, engine, "test"), cli, engine) })
+}
 
-		d.expect("", "Server", 0, "version")
-		d.expect("", "web", 0, "ps")
-		d.expect("", "lab/web", 0, "images")
-		eventually(t, "the log has both lines", func() bool {
-			out, _ := d.run("", "logs", "web")
-			return strings.Contains(out, "one\n") && strings.Contains(out, "two\n")
-		})
-		d.expect("", "DB_PASSWORD=REDACTED", 0, "inspect", "web")
-		d.expect("", "PLAIN=seen", 0, "inspect", "web")
-		d.expect("", "APP_SECRET=REDACTED", 0, "inspect", "lab/web:1")
-		d.expect("", "No such object: nosuch", 1, "inspect", "nosuch")
-		d.expect("", "web", 0, "stats", "--no-stream")
-		d.expect("", "web", 0, "stats", "--no-stream", "web")
-
-		d.expect("", "hello\n", 0, "exec", "web", "echo", "hello")
-		d.expect("", "", 7, "exec", "web", "sh", "-c", "exit 7")
-		d.expect("piped through", "piped through", 0, "exec", "-i", "web", "cat")
-		big := strings.Repeat("0123456789", 100000)
-		if out, code := d.run(big, "exec", "-i", "web", "cat"); out != big || code != 0 {
-			t.Errorf("a megabyte through exec -i cat: got %d bytes, exit %d", len(out), code)
+func TestDockerCLIThroughTwoGates(t *testing.T) {
+	engine := needEngine(t)
+	h := newHarness(t, engine, "test")
+	h.behindAnother()
+	everyVerb(t, h, dockerCLIs(t)[0], engine)
+	host := map[string]bool{}
+	for _, e := range h.hostLog.all() {
+		if e.Principal.Key != "jump1" {
+			t.Errorf("on the host: an event that does not say which jump server: %+v", e)
 		}
-		d.expect("written", "", 0, "exec", "-i", "web", "sh", "-c", "cat > /tmp/f")
-		d.expect("", "written", 0, "exec", "web", "cat", "/tmp/f")
-		d.expect("", "", 0, "exec", "-d", "web", "touch", "/tmp/detached")
-		d.expect("", "limits.exec.users", 1, "exec", "-u", "0", "web", "id")
-		d.expect("", "privileged", 1, "exec", "--privileged", "web", "id")
+		host[e.Far] = true
+	}
+	for _, e := range h.log.all() {
+		if e.Decides() && e.Verdict == audit.Allow && !host[e.ID] && e.Detail != "outline, for logs, stats, exec or start" {
+			t.Errorf("allowed at the jump server, and not on record at the host: %+v", e)
+		}
+	}
+}
 
-		d.expect("", "from run\n", 0, "run", "--rm", "lab/web:1", "echo", "from run")
-		d.expect("x y z", "3", 0, "run", "-i", "--rm", "lab/web:1", "wc", "-w")
-		d.expect("", "", 3, "run", "--rm", "lab/web:1", "sh", "-c", "exit 3")
-		d.expect("", "limits.run.privileged", 125, "run", "--privileged", "lab/web:1", "true")
-		d.expect("", "limits.run.binds", 125, "run", "-v", "/:/h", "lab/web:1", "true")
-		d.expect("", "docker.run is not allowed in test", 125, "run", "evil/web:1", "true")
-		d.expect("", "docker.run is not allowed in test", 125, "run", "evil/absent:1", "true")
-		d.expect("", "docker.pull is not allowed in test", 1, "pull", "evil/absent:1")
+// everyVerb types what people type.
+func everyVerb(t *testing.T, h *harness, cli, engine string) {
+	d := docker{t, cli, h.socket("dev"), t.TempDir()}
+	id := makeContainer(t, engine, "web", sleeper(map[string]any{"Cmd": []string{"sh", "-c", "echo one; echo two >&2; exec sleep 1000"}}), true)
 
-		d.expect("", "", 0, "create", "--name", "c1", "lab/web:1", "sh", "-c", "echo c1 speaks; exit 4")
-		d.expect("", "c1 speaks", 4, "start", "-a", "c1")
-		d.expect("", "c1", 0, "rm", "c1")
-		printed := strings.Fields(d.expect("", "", 0, "run", "-d", "--name", "r1", "lab/web:1", "sleep", "1000"))
-		made := printed[len(printed)-1] // behind what the Engine warns of
-		other := docker{t, cli, h.socket("other"), t.TempDir()}
-		other.expect("", "made or started", 1, "rm", "-f", "r1")
-		other.expect("", "made or started", 1, "stop", "r1")
-		other.expect("", "made or started", 1, "start", "r1")
-		d.expect("", "r1", 0, "stop", "-t", "0", "r1")
-		d.expect("", "r1", 0, "rm", "r1")
-
-		d.expect("", "not available through the gate", 1, "rename", "web", "x")
-		d.expect("", "not available through the gate", 1, "pause", "web")
-		d.expect("", "made or started", 1, "stop", "web")
-		checkTrail(t, h.log.all(), id, made)
+	d.expect("", "Server", 0, "version")
+	d.expect("", "web", 0, "ps")
+	d.expect("", "lab/web", 0, "images")
+	eventually(t, "the log has both lines", func() bool {
+		out, _ := d.run("", "logs", "web")
+		return strings.Contains(out, "one\n") && strings.Contains(out, "two\n")
 	})
+	d.expect("", "DB_PASSWORD=REDACTED", 0, "inspect", "web")
+	d.expect("", "PLAIN=seen", 0, "inspect", "web")
+	d.expect("", "APP_SECRET=REDACTED", 0, "inspect", "lab/web:1")
+	d.expect("", "No such object: nosuch", 1, "inspect", "nosuch")
+	d.expect("", "web", 0, "stats", "--no-stream")
+	d.expect("", "web", 0, "stats", "--no-stream", "web")
+
+	d.expect("", "hello\n", 0, "exec", "web", "echo", "hello")
+	d.expect("", "", 7, "exec", "web", "sh", "-c", "exit 7")
+	d.expect("piped through", "piped through", 0, "exec", "-i", "web", "cat")
+	big := strings.Repeat("0123456789", 100000)
+	if out, code := d.run(big, "exec", "-i", "web", "cat"); out != big || code != 0 {
+		t.Errorf("a megabyte through exec -i cat: got %d bytes, exit %d", len(out), code)
+	}
+	d.expect("written", "", 0, "exec", "-i", "web", "sh", "-c", "cat > /tmp/f")
+	d.expect("", "written", 0, "exec", "web", "cat", "/tmp/f")
+	d.expect("", "", 0, "exec", "-d", "web", "touch", "/tmp/detached")
+	d.expect("", "limits.exec.users", 1, "exec", "-u", "0", "web", "id")
+	d.expect("", "privileged", 1, "exec", "--privileged", "web", "id")
+
+	d.expect("", "from run\n", 0, "run", "--rm", "lab/web:1", "echo", "from run")
+	d.expect("x y z", "3", 0, "run", "-i", "--rm", "lab/web:1", "wc", "-w")
+	d.expect("", "", 3, "run", "--rm", "lab/web:1", "sh", "-c", "exit 3")
+	d.expect("", "limits.run.privileged", 125, "run", "--privileged", "lab/web:1", "true")
+	d.expect("", "limits.run.binds", 125, "run", "-v", "/:/h", "lab/web:1", "true")
+	d.expect("", "docker.run is not allowed in test", 125, "run", "evil/web:1", "true")
+	d.expect("", "docker.run is not allowed in test", 125, "run", "evil/absent:1", "true")
+	d.expect("", "docker.pull is not allowed in test", 1, "pull", "evil/absent:1")
+
+	d.expect("", "", 0, "create", "--name", "c1", "lab/web:1", "sh", "-c", "echo c1 speaks; exit 4")
+	d.expect("", "c1 speaks", 4, "start", "-a", "c1")
+	d.expect("", "c1", 0, "rm", "c1")
+	printed := strings.Fields(d.expect("", "", 0, "run", "-d", "--name", "r1", "lab/web:1", "sleep", "1000"))
+	made := printed[len(printed)-1] // behind what the Engine warns of
+	other := docker{t, cli, h.socket("other"), t.TempDir()}
+	other.expect("", "made or started", 1, "rm", "-f", "r1")
+	other.expect("", "made or started", 1, "stop", "r1")
+	other.expect("", "made or started", 1, "start", "r1")
+	d.expect("", "r1", 0, "stop", "-t", "0", "r1")
+	d.expect("", "r1", 0, "rm", "r1")
+
+	d.expect("", "not available through the gate", 1, "rename", "web", "x")
+	d.expect("", "not available through the gate", 1, "pause", "web")
+	d.expect("", "made or started", 1, "stop", "web")
+	checkTrail(t, h.log.all(), id, made)
 }
 
 // checkTrail looks at the audit log of a whole session: what was opened was

@@ -29,16 +29,26 @@ type upstream struct {
 	br   *bufio.Reader
 	buf  []byte // for request heads
 	used bool
+	gate *Gate
+	done bool      // no answer is under way
+	at   time.Time // when that came to be
 }
 
 func (g *Gate) dial(ctx context.Context) (*upstream, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	timeout := dialTimeout
+	if g.FarGate {
+		timeout = farDialTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	conn, err := g.Engine(ctx)
+	if err != nil && g.FarGate {
+		return nil, unreached(err)
+	}
 	if err != nil {
 		return nil, unavailable("the Docker Engine cannot be reached: %v", err)
 	}
-	return &upstream{conn: conn, br: bufio.NewReaderSize(conn, 4<<10)}, nil
+	return &upstream{conn: conn, br: bufio.NewReaderSize(conn, 4<<10), gate: g}, nil
 }
 
 // ask is a request to the Engine, made by the gate from what it understood.
@@ -49,6 +59,8 @@ type ask struct {
 	body    any    // as JSON; nil: none
 	upgrade bool   // ask for the raw stream
 	auth    string // X-Registry-Auth
+	verb    string // for a far gate: the word that was typed
+	event   string // for a far gate: the id of ours
 }
 
 // answer is what the Engine said, the body not yet read.
@@ -80,6 +92,11 @@ func (u *upstream) write(version string, a *ask) error {
 	b = append(b, " HTTP/1.1\r\nHost: docker\r\nUser-Agent: jumpsuite\r\n"...)
 	if a.auth != "" {
 		b = append(append(append(b, "X-Registry-Auth: "...), a.auth...), "\r\n"...)
+	}
+	for _, h := range []struct{ key, value string }{{verbHeader, a.verb}, {eventHeader, a.event}} {
+		if h.value != "" {
+			b = append(append(append(append(b, h.key...), ": "...), h.value...), "\r\n"...)
+		}
 	}
 	if a.upgrade {
 		b = append(b, "Connection: Upgrade\r\nUpgrade: tcp\r\n"...)
@@ -192,6 +209,8 @@ func message(body []byte) string {
 type EngineError struct {
 	Status int
 	Text   string
+	Rule   string // of the far gate that refused, if one did
+	Host   string // where that is
 }
 
 func (e *EngineError) Error() string { return e.Text }
@@ -199,6 +218,9 @@ func (e *EngineError) Error() string { return e.Text }
 // version is the API version that is spoken with this Engine: its newest that
 // the gate knows. It is found out once.
 func (g *Gate) version(ctx context.Context, u *upstream) (string, error) {
+	if g.FarGate {
+		return farVersion, nil
+	}
 	if v := g.pinned.Load(); v != nil {
 		return *v, nil
 	}

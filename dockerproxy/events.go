@@ -89,7 +89,7 @@ func (x *exchange) copyEvents(src *source, in framing) (sent int64, err error) {
 		if !x.shown(&m) {
 			continue
 		}
-		n, err := writeChunk(x.conn.conn, cleaned(m))
+		n, err := writeChunk(x.conn.conn, x.cleaned(m))
 		sent += n
 		if err != nil {
 			return sent, err
@@ -108,10 +108,14 @@ func (x *exchange) shown(m *events.Message) bool {
 	return x.decide(x.question(policy.DockerStats, policy.Resource{ContainerType: kind, Image: m.Actor.Attributes["image"]})).Allowed()
 }
 
-// cleaned is an event without the container's labels.
-func cleaned(m events.Message) events.Message {
+// cleaned is an event without the container's labels. A jump server's gate also
+// has to decide about it.
+func (x *exchange) cleaned(m events.Message) events.Message {
 	all := m.Actor.Attributes
 	m.Actor.Attributes = map[string]string{}
+	if kind := all[ecsFamilyLabel]; kind != "" && x.conn.caller.fromFar() {
+		m.Actor.Attributes[ecsFamilyLabel] = kind
+	}
 	for _, key := range eventAttributes {
 		if v, ok := all[key]; ok {
 			m.Actor.Attributes[key] = visibleText(v)

@@ -54,7 +54,7 @@ func (x *exchange) run(ctx context.Context) error {
 		}
 	}
 	x.conn.relax()
-	if err := x.gate.isHere(x.req.value(hostHeader)); err != nil {
+	if err := x.place(); err != nil {
 		return err
 	}
 	err = op.serve(x)
@@ -87,7 +87,7 @@ func isJSON(contentType string) bool {
 
 // isHere refuses a request for another host.
 func (g *Gate) isHere(host string) error {
-	if host == "" || slices.Contains(g.Hosts, host) {
+	if host == "" || slices.Contains(g.Hosts, host) || host == "localhost" && !g.FarGate {
 		return nil
 	}
 	return &Refusal{Status: http.StatusNotFound, Text: fmt.Sprintf("host %s is not reached from here", printable(host))}
@@ -96,6 +96,9 @@ func (g *Gate) isHere(host string) error {
 // question is what the policy is asked for this caller here.
 func (x *exchange) question(a policy.Action, r policy.Resource) policy.Request {
 	r.Host = x.gate.host()
+	if len(x.gate.Hosts) > 1 {
+		r.HostNames = x.gate.Hosts[1:]
+	}
 	return policy.Request{Principal: x.conn.caller.Principal, Environment: x.gate.Environment, Action: a, Resource: r}
 }
 
@@ -161,6 +164,9 @@ func (x *exchange) fill(e *audit.Event) {
 	}
 	if e.Detail == "" && x.op != nil {
 		e.Detail = x.op.name
+	}
+	if c.fromFar() {
+		e.Far = x.farEvent()
 	}
 }
 
@@ -254,6 +260,9 @@ func commandList(commands [][]string) string {
 // that is spoken on it.
 func (x *exchange) engine() (*upstream, string, error) {
 	if x.conn.up == nil {
+		x.conn.up = x.gate.idleUpstream()
+	}
+	if x.conn.up == nil {
 		up, err := x.gate.dial(x.ctx)
 		if err != nil {
 			x.gate.pinned.Store(nil) // it may come back as another one
@@ -277,8 +286,9 @@ func (x *exchange) send(a *ask) (*answer, error) {
 			return nil, err
 		}
 		kept := up.used
+		up.done = false
 		stop := context.AfterFunc(x.ctx, func() { up.conn.Close() })
-		ans, err := up.send(version, a)
+		ans, err := up.send(version, x.forFar(a))
 		stop()
 		if err == nil {
 			return ans, nil
@@ -301,14 +311,15 @@ func (x *exchange) fetch(a *ask) ([]byte, *answer, error) {
 		return nil, nil, err
 	}
 	body, err := ans.all(maxAnswer)
+	ans.up.finished()
 	if err != nil || !ans.lasts() {
 		x.conn.dropUpstream()
 	}
 	if err != nil {
 		return nil, nil, engineGone(err)
 	}
-	if ans.status >= 300 {
-		return nil, nil, &EngineError{Status: ans.status, Text: message(body)}
+	if ans.status >= 300 && ans.status != http.StatusNotModified {
+		return nil, nil, x.engineError(ans, body)
 	}
 	return body, ans, nil
 }
@@ -316,6 +327,9 @@ func (x *exchange) fetch(a *ask) ([]byte, *answer, error) {
 // freshen makes sure that what changes something goes out on a connection that
 // lives: it cannot be sent twice.
 func (c *connection) freshen() {
+	if c.up != nil && c.up.gate.FarGate {
+		return // a stream that has ended shows when it is used, and is not kept for long
+	}
 	if c.up != nil && !alive(c.up.conn) {
 		c.dropUpstream()
 	}
@@ -325,7 +339,7 @@ func (c *connection) freshen() {
 func engineRefusal(err error) error {
 	var e *EngineError
 	if errors.As(err, &e) {
-		return &Refusal{Status: e.Status, Text: e.Text, Engine: true, Recorded: true}
+		return e.refusal()
 	}
 	return err
 }

@@ -90,8 +90,10 @@ func (x *exchange) refuse(q policy.Request, about audit.Event, err error) error 
 // execPossible refuses what no policy can allow, or what cannot be done as the
 // policy wants it.
 func (x *exchange) execPossible(t *target, q policy.Request, d policy.Decision) error {
-	if err := x.guard(t, d.Obligations.Limits.Exec.Escapes); err != nil {
-		return err
+	if !x.gate.FarGate {
+		if err := x.guard(t, d.Obligations.Limits.Exec.Escapes); err != nil {
+			return err
+		}
 	}
 	if d.Obligations.Record == policy.RecordNothing {
 		return nil

@@ -22,6 +22,7 @@ type Caller struct {
 	policy.Principal
 	UID int
 	Key string // id of the jump server's key; empty: the caller is on this host
+	Far string // id of the event there, where a request does not say it
 }
 
 // owner is the caller as leases and exec ids know him. Names can be given to
@@ -65,6 +66,12 @@ type Session struct {
 type Gate struct {
 	// Engine connects to the Docker Engine.
 	Engine func(ctx context.Context) (net.Conn, error)
+	// FarGate says that what Engine leads to is the gate of another host, which
+	// knows the caller as this one does. This gate then is one caller's, too.
+	FarGate bool
+	// Learned is told of containers that are made through a gate with FarGate. Nil:
+	// nobody is.
+	Learned func(container string)
 	// Environment is the one that this host belongs to. Empty: production.
 	Environment string
 	// Hosts are the names of this host, as the policy and a caller's -H may know
@@ -114,6 +121,8 @@ type Gate struct {
 	inside   int // connections of all callers
 	turned   crowd
 	sessions map[sessionKey]*session
+	known    map[string]known // by full id; of a far gate's containers
+	idle     []*upstream      // to a far gate
 	hangups  *hangups
 }
 
@@ -199,6 +208,10 @@ func (g *Gate) welcome(ctx context.Context, conn net.Conn, identify func(context
 // ServeConn serves one connection of a caller until it ends or ctx does, and
 // closes it.
 func (g *Gate) ServeConn(ctx context.Context, conn net.Conn, caller Caller) {
+	g.serveConn(ctx, conn, caller, nil)
+}
+
+func (g *Gate) serveConn(ctx context.Context, conn net.Conn, caller Caller, fleet *Fleet) {
 	defer conn.Close()
 	defer g.survive()
 	if r := g.enter(caller.owner()); r != nil {
@@ -208,6 +221,7 @@ func (g *Gate) ServeConn(ctx context.Context, conn net.Conn, caller Caller) {
 	}
 	defer g.leave(caller.owner())
 	c := newConnection(g, conn, caller)
+	c.fleet = fleet
 	defer c.close()
 	c.serve(ctx)
 }

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"jumpsuite/internal/audit"
 	"jumpsuite/internal/lab/dockerd"
 	"jumpsuite/internal/lab/rootfs"
@@ -109,6 +111,9 @@ type harness struct {
 	dir  string
 	ctx  context.Context
 	t    testing.TB
+
+	host    *Gate // behind gate, if gate is a jump server's
+	hostLog *auditLog
 }
 
 func newHarness(t testing.TB, engine, environment string, change ...func(*Gate)) *harness {
@@ -134,7 +139,47 @@ func newHarness(t testing.TB, engine, environment string, change ...func(*Gate))
 	var cancel context.CancelFunc
 	h.ctx, cancel = context.WithCancel(context.Background())
 	t.Cleanup(cancel)
+	if os.Getenv("R3_TEST_FAR") != "" {
+		h.behindAnother()
+	}
 	return h
+}
+
+// behindAnother puts a jump server's gate in front of the gate, which becomes the
+// host's: most of what the tests say has to hold there, too. With R3_TEST_FAR=1
+// all of them are run so; those that look into the gate itself fail then.
+func (h *harness) behindAnother() {
+	h.host, h.hostLog, h.log = h.gate, h.log, &auditLog{}
+	h.gate = h.farGate("dev")
+}
+
+// farGate leads to the harness's gate as to another host's.
+func (h *harness) farGate(user string) *Gate {
+	host := h.host
+	from := Caller{UID: uids[user], Principal: policy.Principal{User: user}, Key: "jump1"}
+	g := &Gate{
+		FarGate: true, Environment: host.Environment, Hosts: host.Hosts, Record: h.log.Record, Recorder: host.Recorder, Notify: host.Notify,
+		Engine: func(context.Context) (net.Conn, error) {
+			fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				return nil, err
+			}
+			go host.ServeConn(h.ctx, asConn(fds[0]), from)
+			return asConn(fds[1]), nil
+		},
+	}
+	g.SetPolicy(mustPolicy(h.t, testPolicy))
+	return g
+}
+
+func asConn(fd int) net.Conn {
+	f := os.NewFile(uintptr(fd), "pair")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		panic(err)
+	}
+	return c
 }
 
 var uids = map[string]int{"dev": 1001, "other": 1002, "reader": 1003, "nobody": 65534}
@@ -150,11 +195,15 @@ func (h *harness) socket(user string) string {
 		h.t.Fatal(err)
 	}
 	who := Caller{UID: uids[user], Principal: policy.Principal{User: user}}
+	gate := h.gate
+	if h.host != nil && user != "dev" { // it is one caller's
+		gate = h.farGate(user)
+	}
 	done := make(chan struct{})
 	ctx, cancel := context.WithCancel(h.ctx)
 	go func() {
 		defer close(done)
-		if err := h.gate.Serve(ctx, l, func(context.Context, net.Conn) (Caller, error) { return who, nil }); err != nil {
+		if err := gate.Serve(ctx, l, func(context.Context, net.Conn) (Caller, error) { return who, nil }); err != nil {
 			h.t.Errorf("serve: %v", err)
 		}
 	}()

@@ -31,7 +31,11 @@ func (x *exchange) findImage(name string) (*foundImage, error) {
 	if !isImageName(name) {
 		return nil, noSuch("image", name)
 	}
-	raw, _, err := x.fetch(&ask{method: http.MethodGet, path: "/images/" + name + "/json"})
+	path := "/images/" + name + "/json"
+	if x.gate.FarGate {
+		path = "/jumpsuite" + path
+	}
+	raw, _, err := x.fetch(&ask{method: http.MethodGet, path: path})
 	var e *EngineError
 	if errors.As(err, &e) {
 		return nil, &Refusal{Status: e.Status, Text: e.Text, Engine: true}

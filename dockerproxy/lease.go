@@ -231,6 +231,8 @@ func (l *Leases) all() (map[string]*lease, error) {
 func (t *target) leasedTo(o owner) bool {
 	le := t.lease
 	switch {
+	case t.raw == nil:
+		return t.yours
 	case le == nil || le.Owner != o:
 		return false
 	case le.Kind == leaseMade:

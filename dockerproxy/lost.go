@@ -33,6 +33,9 @@ func (x *exchange) aside() (*exchange, func()) {
 
 // afterExec finds out how an exec ended, and ends what its caller left running.
 func (x *exchange) afterExec(e *execution, why error) audit.Result {
+	if x.gate.FarGate {
+		return x.endFar(e, why)
+	}
 	y, done := x.aside()
 	defer done()
 	var r audit.Result

@@ -11,6 +11,8 @@ import (
 const (
 	hostHeader = "x-jumpsuite-host" // the host that was meant, by -H
 	verbHeader = "x-jumpsuite-verb" // run or create: which word was typed
+
+	environmentHeader = "x-jumpsuite-environment" // the environment that was meant, by --environment
 )
 
 // Bounds of bodies, in bytes.
@@ -85,6 +87,11 @@ var operations = []operation{
 		query: params{"t": number(-1, 60), "signal": signal}},
 	{name: "rm", method: http.MethodDelete, pattern: "containers/{ref}", action: policy.DockerRm, serve: serveRemove,
 		query: params{"force": yesNo, "v": yesNo}},
+
+	// What gates ask each other, and the CLI its gate.
+	{name: "outlook", method: http.MethodGet, pattern: "jumpsuite/containers/{ref}", serve: serveOutlook},
+	{name: "image outlook", method: http.MethodGet, pattern: "jumpsuite/images/{name}/json", serve: serveImageOutlook},
+	{name: "hosts", method: http.MethodGet, pattern: "jumpsuite/hosts", serve: serveHosts, query: params{"for": oneOf("ps", "images", "stats")}},
 
 	// docker inspect asks for these when there is no such container or image.
 	{name: "inspect network", method: http.MethodGet, pattern: "networks/{ref}", action: policy.DockerInspect, serve: serveNone("network"),

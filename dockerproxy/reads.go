@@ -20,11 +20,15 @@ var engineHeaders = []struct{ key, name string }{
 // servePing is not recorded: clients ask before everything they do. The version
 // in it makes them speak the one that the gate speaks.
 func servePing(x *exchange) error {
+	if x.conn.fleet != nil && !x.gate.FarGate {
+		return servePingHere(x)
+	}
 	ans, err := x.send(&ask{method: x.req.method, path: "/_ping"})
 	if err != nil {
 		return err
 	}
 	body, err := ans.all(maxAnswer)
+	ans.up.finished()
 	if err != nil || !ans.lasts() {
 		x.conn.dropUpstream()
 	}
@@ -32,6 +36,13 @@ func servePing(x *exchange) error {
 		return engineGone(err)
 	}
 	version := x.gate.pinned.Load()
+	if x.gate.FarGate { // the host's gate has said which it speaks with its Engine
+		v, err := pin(ans.value("api-version"))
+		if err != nil {
+			return err
+		}
+		version = &v
+	}
 	if version == nil { // another connection has just found the Engine gone
 		return unavailable("the Docker Engine cannot be reached")
 	}
@@ -187,7 +198,7 @@ func serveInspect(x *exchange) error {
 		return x.hide(err)
 	}
 	raw := t.raw
-	if len(x.query) > 0 { // to count a container's size takes the Engine time
+	if len(x.query) > 0 || raw == nil { // to count a container's size takes the Engine time
 		if raw, _, err = x.fetch(&ask{method: http.MethodGet, path: "/containers/" + t.ID + "/json", query: x.query}); err != nil {
 			return engineRefusal(err)
 		}
@@ -216,7 +227,7 @@ type outline struct {
 	ID     string `json:"Id"`
 	Name   string
 	Image  string
-	State  any
+	State  containerState
 	Config struct {
 		Image     string
 		Tty       bool
@@ -232,10 +243,14 @@ func (x *exchange) serveOutline(t *target) error {
 	if err := x.record(e); err != nil {
 		return err
 	}
+	return x.replyJSON(http.StatusOK, outlineOf(t))
+}
+
+func outlineOf(t *target) outline {
 	o := outline{ID: t.ID, Name: t.Name, Image: t.Image, State: t.State}
 	o.Config.Image, o.Config.Tty, o.Config.OpenStdin = t.Config.Image, t.Config.Tty, t.Config.OpenStdin
 	o.HostConfig.AutoRemove = t.HostConfig.AutoRemove
-	return x.replyJSON(http.StatusOK, o)
+	return o
 }
 
 func serveInspectImage(x *exchange) error {
@@ -248,7 +263,7 @@ func serveInspectImage(x *exchange) error {
 		return err
 	}
 	raw := found.raw
-	if len(x.query) > 0 {
+	if len(x.query) > 0 || x.gate.FarGate {
 		raw, _, err = x.fetch(&ask{method: http.MethodGet, path: "/images/" + found.ID + "/json", query: x.query})
 		if err != nil {
 			return engineRefusal(err)

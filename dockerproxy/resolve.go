@@ -27,18 +27,8 @@ type inspected struct {
 	Name    string
 	Created string
 	Image   string // the image's id
-	State   struct {
-		Status     string
-		Running    bool
-		Paused     bool
-		Restarting bool
-		Pid        int
-		ExitCode   int
-		Error      string
-		StartedAt  string
-		FinishedAt string
-	}
-	Config struct {
+	State   containerState
+	Config  struct {
 		Image     string
 		User      string
 		Tty       bool
@@ -57,12 +47,26 @@ type mountPoint struct {
 	Destination string
 }
 
+// containerState is what a container is doing.
+type containerState struct {
+	Status     string
+	Running    bool
+	Paused     bool
+	Restarting bool
+	Pid        int
+	ExitCode   int
+	Error      string
+	StartedAt  string
+	FinishedAt string
+}
+
 // target is a container that was found: what is decided and what is done are
 // both about this one.
 type target struct {
 	inspected
-	raw   []byte // the Engine's answer
+	raw   []byte // the Engine's answer; nil: a far gate said what is known
 	lease *lease // nil: neither made nor started here
+	yours bool   // a far gate says that it is the caller's
 
 	excused bool // its type is listed: it may be an escape
 }
@@ -73,6 +77,9 @@ func (x *exchange) find() (*target, error) { return x.lookup(x.ref, nil) }
 func (x *exchange) lookup(ref string, query url.Values) (*target, error) {
 	if !isRef(ref) {
 		return nil, noSuchContainer(ref)
+	}
+	if x.gate.FarGate {
+		return x.lookupFar(ref)
 	}
 	raw, _, err := x.fetch(&ask{method: http.MethodGet, path: "/containers/" + ref + "/json", query: query})
 	var e *EngineError

@@ -48,6 +48,7 @@ func notYours(what string, t *target) *Refusal {
 // mine finds the container that the path means and makes sure that it is the
 // caller's.
 func (x *exchange) mine() (*target, policy.Request, error) {
+	x.gate.forgetFar(x.ref)
 	t, err := x.find()
 	if err != nil {
 		return nil, policy.Request{}, err
@@ -64,6 +65,9 @@ func (x *exchange) mine() (*target, policy.Request, error) {
 }
 
 func serveStart(x *exchange) error {
+	if x.gate.FarGate {
+		return x.startFar()
+	}
 	unlock, err := x.lockLeases()
 	if err != nil {
 		return err
@@ -221,7 +225,7 @@ func serveAttach(x *exchange) error {
 	}
 	q := x.questionOn(t)
 	d := x.decide(q)
-	if !t.leasedTo(x.conn.caller.owner()) && d.Allowed() {
+	if !t.leasedTo(x.conn.caller.owner()) && d.Allowed() && !x.gate.FarGate {
 		if err := x.leaseForStart(t, d); err != nil {
 			return x.hide(x.refuse(q, t.about(), err))
 		}
@@ -298,7 +302,9 @@ func (x *exchange) attach(t *target, q policy.Request, d policy.Decision) error 
 	defer x.gate.setSession(k, nil)
 	ctx, cancel := context.WithCancelCause(x.ctx)
 	defer cancel(nil)
-	defer time.AfterFunc(attachTime, func() { x.endUnlessStarted(t.ID, cancel) }).Stop()
+	if !x.gate.FarGate {
+		defer time.AfterFunc(attachTime, func() { x.endUnlessStarted(t.ID, cancel) }).Stop()
+	}
 	x.ctx = ctx
 	err = x.hijack(&ask{method: http.MethodPost, path: "/containers/" + t.ID + "/attach", query: x.query}, stillSo(q, d), taps)
 	var result audit.Result
@@ -420,7 +426,7 @@ func serveRemove(x *exchange) error {
 		return err
 	}
 	err = x.passEmpty(&ask{method: http.MethodDelete, path: "/containers/" + t.ID, query: x.query})
-	if err == nil {
+	if err == nil && !x.gate.FarGate {
 		x.gate.Leases.remove(t.ID)
 	}
 	return err
@@ -429,6 +435,7 @@ func serveRemove(x *exchange) error {
 // mineFor decides about an action that is both the policy's to grant and only
 // for the container's owner.
 func (x *exchange) mineFor(a policy.Action) (*target, error) {
+	x.gate.forgetFar(x.ref)
 	t, err := x.find()
 	if err != nil {
 		return nil, err

@@ -62,7 +62,7 @@ func (x *exchange) begin(still allowed, conns ...net.Conn) (ctx context.Context,
 // own takes the connection to the Engine away from the connection, for a stream
 // of its own. fresh asks for a new one, for what cannot be sent twice.
 func (x *exchange) own(fresh bool) (*upstream, string, error) {
-	if fresh {
+	if fresh && !x.gate.FarGate {
 		x.conn.dropUpstream()
 	} else {
 		x.conn.freshen()
@@ -90,7 +90,7 @@ func (x *exchange) streamAs(a *ask, still allowed, copy func(*source, framing) (
 	defer end()
 	x.last = true
 	x.guarded(cancel, func() { x.watchClient(cancel) })
-	ans, err := up.send(version, a)
+	ans, err := up.send(version, x.forFar(a))
 	if err != nil {
 		return ended(ctx, engineGone(err))
 	}
@@ -125,7 +125,7 @@ func (x *exchange) engineSaysNo(ans *answer) error {
 	if err != nil {
 		return engineGone(err)
 	}
-	return engineRefusal(&EngineError{Status: ans.status, Text: message(body)})
+	return x.engineError(ans, body).refusal()
 }
 
 // streamTypes are the content types that a client is told.
@@ -193,7 +193,7 @@ func (x *exchange) hijack(a *ask, still allowed, t taps) error {
 	defer end()
 	x.last = true
 	a.upgrade = true
-	ans, err := up.send(version, a)
+	ans, err := up.send(version, x.forFar(a))
 	if err != nil {
 		return ended(ctx, engineGone(err))
 	}

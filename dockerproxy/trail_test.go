@@ -42,6 +42,8 @@ func TestEveryAllowedRequestIsOnRecord(t *testing.T) {
 		switch {
 		case op.name == "ping", op.name == "inspect network", op.name == "inspect volume", op.name == "inspect plugin":
 			continue // nothing is decided
+		case strings.HasPrefix(op.pattern, "jumpsuite/"):
+			continue // what gates ask each other before they decide
 		}
 		if _, ok := seen[op.name]; !ok {
 			t.Errorf("%s was allowed and is not on record; there is: %v", op.name, keysIn(seen))

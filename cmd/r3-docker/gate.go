@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -140,7 +141,7 @@ func hosts() []string {
 		return nil
 	}
 	short, _, _ := strings.Cut(name, ".")
-	return []string{name, short, "localhost"}
+	return slices.Compact([]string{name, short})
 }
 
 // load reads the policy, and finds out which of its environments this is.

@@ -1,0 +1,385 @@
+package dockerproxy
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"jumpsuite/internal/audit"
+	"jumpsuite/policy"
+)
+
+// A jump server has a gate for each host, and what that leads to is not the
+// Docker Engine but the host's own gate. Both decide, and both record, each by
+// its own policy. The jump server's asks for what it has to know beforehand
+// (which container is meant, whose it is) in a way that callers cannot use, and
+// leaves to the host's what has to be done there: leases, labels and caps,
+// escapes, redaction, the ECS agent, what is left running.
+
+// Headers between the two gates. A caller's own are never passed on.
+const (
+	eventHeader   = "x-jumpsuite-event"   // to the host: the id of the event at the jump server
+	refusedHeader = "x-jumpsuite-refused" // from the host: the rule by which its gate, and not its Engine, refused; "gate" if none did
+)
+
+// farVersion is the API version that gates speak with each other: the newest.
+// What the Engine is spoken to in is the business of the host's.
+const farVersion = "1.51"
+
+// fromFar reports whether the other end is a jump server's gate.
+func (c *Caller) fromFar() bool { return c.Key != "" }
+
+// outlook is what a jump server's gate has to know of a container, and no more.
+type outlook struct {
+	outline
+	Type  string // container type, as rules have it
+	ECS   bool   `json:",omitempty"` // ECS's agent looks after it
+	Made  string `json:",omitempty"` // the image that it was made of through the gate; empty: it was not
+	Yours bool   `json:",omitempty"` // made or started by the caller
+}
+
+// serveOutlook tells a jump server's gate about a container. Neither decided nor
+// recorded: it comes before something that will be, and goes to no caller.
+func serveOutlook(x *exchange) error {
+	if !x.conn.caller.fromFar() {
+		return noPage("/" + strings.Join(x.req.path, "/"))
+	}
+	t, err := x.find()
+	if err != nil {
+		return asked(err)
+	}
+	o := outlook{outline: outlineOf(t), Type: t.kind(), ECS: t.byECS(), Yours: t.leasedTo(x.conn.caller.owner())}
+	if t.made() {
+		o.Made = t.lease.Image
+	}
+	return x.replyJSON(http.StatusOK, o)
+}
+
+// imageOutlook is the same of an image.
+type imageOutlook struct {
+	ID          string `json:"Id"`
+	RepoTags    []string
+	RepoDigests []string
+}
+
+func serveImageOutlook(x *exchange) error {
+	if !x.conn.caller.fromFar() {
+		return noPage("/" + strings.Join(x.req.path, "/"))
+	}
+	i, err := x.findImage(x.ref)
+	if err != nil {
+		return asked(err)
+	}
+	return x.replyJSON(http.StatusOK, imageOutlook{ID: i.ID, RepoTags: i.RepoTags, RepoDigests: i.RepoDigests})
+}
+
+// asked keeps a look-up that found nothing out of the log: the jump server's gate
+// records what came of it.
+func asked(err error) error {
+	var r *Refusal
+	if errors.As(err, &r) {
+		told := *r
+		told.Recorded = true
+		return &told
+	}
+	return err
+}
+
+// knownFor is how long a jump server's gate goes by what it has learnt of a
+// container that is asked for by its full id. What it decides by does not change
+// in a container's life; the host's gate looks anew each time.
+const knownFor = 30 * time.Second
+
+type known struct {
+	target *target
+	at     time.Time
+}
+
+// lookupFar is lookup where what is asked is another gate.
+func (x *exchange) lookupFar(ref string) (*target, error) {
+	if t := x.gate.recall(ref); t != nil {
+		return t, nil
+	}
+	raw, _, err := x.fetch(&ask{method: http.MethodGet, path: "/jumpsuite/containers/" + ref})
+	if err != nil {
+		return nil, farRefusal(err)
+	}
+	var o outlook
+	if err := json.Unmarshal(raw, &o); err != nil || !isID(o.ID) || o.Type == "" {
+		return nil, unavailable("the answer of the host's gate about container %s is not understood", printable(ref))
+	}
+	t := o.target()
+	x.gate.note(t)
+	return t, nil
+}
+
+// farRefusal is why a look-up came to nothing.
+func farRefusal(err error) error {
+	var e *EngineError
+	if !errors.As(err, &e) {
+		return err
+	}
+	if e.Status == http.StatusNotFound && strings.HasPrefix(e.Text, "page not found: /jumpsuite/") {
+		return &Refusal{Status: http.StatusBadGateway, Text: "the host's gate is older than this one, and cannot be asked", Hint: "install the same release on jump server and host"}
+	}
+	r := e.refusal()
+	r.Recorded = false // nothing is, yet
+	return r
+}
+
+// target is the container as if it had been looked at here.
+func (o *outlook) target() *target {
+	t := &target{yours: o.Yours}
+	t.ID, t.Name, t.Image = o.ID, o.Name, o.Image
+	t.Config.Image, t.Config.Tty, t.Config.OpenStdin = o.Config.Image, o.Config.Tty, o.Config.OpenStdin
+	t.HostConfig.AutoRemove = o.HostConfig.AutoRemove
+	t.State = o.State
+	t.Config.Labels = map[string]string{}
+	if o.Type != policy.None {
+		t.Config.Labels[ecsFamilyLabel] = o.Type
+	}
+	if o.ECS {
+		t.Config.Labels[ecsTaskLabel] = o.ID
+	}
+	if o.Made != "" {
+		t.lease = &lease{Container: o.ID, Kind: leaseMade, Image: o.Made}
+	}
+	return t
+}
+
+func (g *Gate) recall(id string) *target {
+	if !isID(id) {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	k, ok := g.known[id]
+	if !ok || time.Since(k.at) > knownFor {
+		delete(g.known, id)
+		return nil
+	}
+	return k.target
+}
+
+func (g *Gate) note(t *target) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.known == nil || len(g.known) > maxExecs {
+		g.known = map[string]known{}
+	}
+	g.known[t.ID] = known{t, time.Now()}
+}
+
+// forgetFar forgets what was learnt of a container whose owner may have changed.
+func (g *Gate) forgetFar(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.known, id)
+}
+
+// startFar asks the host's gate to start a container.
+func (x *exchange) startFar() error {
+	t, err := x.find()
+	if err != nil {
+		return err
+	}
+	q := x.questionOn(t)
+	d := x.decide(q)
+	if d.Allowed() && t.made() {
+		if err := x.attachedAsDue(t, d); err != nil {
+			return x.hide(x.refuse(q, t.about(), err))
+		}
+	}
+	if _, err := x.permitted(q, d, t.about(), audit.Open); err != nil {
+		return x.hide(err)
+	}
+	_, ans, err := x.fetch(&ask{method: http.MethodPost, path: "/containers/" + t.ID + "/start", query: x.query})
+	if err != nil {
+		return engineRefusal(err)
+	}
+	x.gate.forgetFar(t.ID)
+	if ans.status == http.StatusNotModified {
+		return x.notModified()
+	}
+	return x.started(ans.value(noticeKey))
+}
+
+// noticeKey is noticeHeader as a head has it.
+var noticeKey = strings.ToLower(noticeHeader)
+
+// createFar asks the host's gate to make a container: as it was asked for, and not
+// as it will be. Its caps and labels are the host's to set.
+func (x *exchange) createFar(body any, q policy.Request, d policy.Decision, about audit.Event) error {
+	if d.Allowed() && d.Obligations.Record != policy.RecordNothing {
+		if err := x.recordable(false); err != nil {
+			return x.refuse(q, about, err)
+		}
+	}
+	if _, err := x.permitted(q, d, about, audit.Open); err != nil {
+		return err
+	}
+	raw, ans, err := x.fetch(&ask{method: http.MethodPost, path: "/containers/create", query: x.query, body: body, verb: x.req.value(verbHeader)})
+	if err != nil {
+		return engineRefusal(err)
+	}
+	var made struct {
+		ID string `json:"Id"`
+	}
+	if err := json.Unmarshal(raw, &made); err != nil || !isID(made.ID) {
+		return unavailable("the answer of the host's gate to create is not understood")
+	}
+	x.event.Resource.Container = made.ID
+	x.gate.learned(made.ID)
+	return x.reply(ans.status, "application/json", raw)
+}
+
+// learned tells who is interested that a container is here.
+func (g *Gate) learned(id string) {
+	if g.Learned != nil {
+		g.Learned(id)
+	}
+}
+
+// endFar is what a jump server's gate does at the end of an exec: it asks for the
+// exit code where that is known. What is left running is ended by the host's
+// gate, which sees the stream end, too.
+func (x *exchange) endFar(e *execution, why error) (r audit.Result) {
+	if why != nil {
+		return r
+	}
+	y, done := x.aside()
+	defer done()
+	s, err := y.execState(e.id)
+	if err == nil && !s.Running && s.ExitCode != nil {
+		r.Exit = *s.ExitCode
+	}
+	return r
+}
+
+// recordFarRefusal adds to a decision of ours that the host's gate took another.
+func (x *exchange) recordFarRefusal(r *Refusal) {
+	e := x.event
+	e.Kind, e.Time, e.Detail = audit.Change, time.Now(), "the host's gate refused, rule "+r.Rule
+	if err := x.gate.Record(&e); err != nil {
+		x.gate.log().Error("a refusal of the host's gate is not on record", "id", e.ID, "err", err)
+	}
+}
+
+// farEvent is the id of the event at the jump server.
+func (x *exchange) farEvent() string {
+	if x.req != nil {
+		if id := x.req.value(eventHeader); id != "" {
+			if _, err := audit.ParseID(id); err == nil {
+				return id
+			}
+		}
+	}
+	return x.conn.caller.Far
+}
+
+// forFar adds to what is asked what a host's gate wants to know.
+func (x *exchange) forFar(a *ask) *ask {
+	if x.gate.FarGate {
+		a.event = x.event.ID
+	}
+	return a
+}
+
+// engineError is what the Engine, or the host's gate, says instead of doing it.
+func (x *exchange) engineError(ans *answer, body []byte) *EngineError {
+	e := &EngineError{Status: ans.status, Text: message(body)}
+	if x.gate.FarGate {
+		e.Rule, e.Host = ans.value(refusedHeader), x.gate.host()
+	}
+	return e
+}
+
+// refusal passes the error on: the Engine's as it is, a gate's with the host that
+// it is of.
+func (e *EngineError) refusal() *Refusal {
+	r := &Refusal{Status: e.Status, Text: e.Text, Engine: true, Recorded: true}
+	if e.Rule != "" {
+		r.Rule, r.Far = e.Rule, true
+		verb := " refuses: "
+		if e.Status >= http.StatusInternalServerError {
+			verb = ": " // it would, if it could
+		}
+		r.Text = "jumpsuite: host " + e.Host + verb + strings.TrimPrefix(e.Text, "jumpsuite: ")
+	}
+	return r
+}
+
+// farDialTimeout is how long it may take to reach a host's gate: a session has to
+// be started.
+const farDialTimeout = 45 * time.Second
+
+// unreached is why a host's gate cannot be reached. The error knows best, and may
+// know what to do.
+func unreached(err error) *Refusal {
+	r := unavailable("%v", err)
+	var h interface{ Hint() string }
+	if errors.As(err, &h) {
+		r.Hint = h.Hint()
+	}
+	return r
+}
+
+// Streams to a host's gate are kept by its gate here, for all connections of the
+// caller: each costs a handshake. freshFor is how old one may be for what cannot
+// be sent twice.
+const (
+	maxIdle  = 8
+	freshFor = 30 * time.Second
+)
+
+// finished says that the answer was read to its end.
+func (u *upstream) finished() { u.done, u.at = true, time.Now() }
+
+// restUpstream gives the stream to a host's gate back, when no answer is under
+// way on it.
+func (c *connection) restUpstream() {
+	if c.up == nil || !c.up.gate.FarGate {
+		return
+	}
+	up := c.up
+	c.up = nil
+	if !up.done || !up.gate.keepUpstream(up) {
+		up.conn.Close()
+	}
+}
+
+func (g *Gate) keepUpstream(up *upstream) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.idle) >= maxIdle {
+		return false
+	}
+	g.idle = append(g.idle, up)
+	return true
+}
+
+// idleUpstream is a stream to the host's gate that nobody uses, the freshest; nil
+// if there is none.
+func (g *Gate) idleUpstream() *upstream {
+	if !g.FarGate {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := len(g.idle)
+	if n == 0 {
+		return nil
+	}
+	up := g.idle[n-1]
+	g.idle = g.idle[:n-1]
+	if time.Since(up.at) < freshFor {
+		return up
+	}
+	for _, old := range append(g.idle, up) {
+		go old.conn.Close()
+	}
+	g.idle = nil
+	return nil
+}

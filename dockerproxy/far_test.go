@@ -1,0 +1,179 @@
+package dockerproxy
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"jumpsuite/internal/audit"
+)
+
+// twoGates are a jump server's and a host's, with a made-up Engine behind them.
+func twoGates(t *testing.T, environment string) (*harness, *fakeEngine) {
+	engine := newFakeEngine(t)
+	h := newHarness(t, engine.socket, environment)
+	if h.host == nil {
+		h.behindAnother()
+	}
+	return h, engine
+}
+
+func TestBothGatesRecordOneRequestTogether(t *testing.T) {
+	h, _ := twoGates(t, "test")
+	if a := exchangeRaw(t, h.socket("dev"), get("/v1.51/containers/web/logs?stdout=1")); a.status != http.StatusOK {
+		t.Fatalf("got %d %s", a.status, a.body)
+	}
+	eventually(t, "both are closed", func() bool { return len(h.log.all()) == 2 && len(h.hostLog.all()) == 2 })
+	here, there := h.log.all()[0], h.hostLog.all()[0]
+	if here.Kind != audit.Open || there.Kind != audit.Open || there.Far != here.ID || there.ID == here.ID || here.Far != "" {
+		t.Errorf("here %s %s far %q, there %s %s far %q", here.Kind, here.ID, here.Far, there.Kind, there.ID, there.Far)
+	}
+	if here.Principal.Key != "" || there.Principal.Key != "jump1" || there.Principal.Name != "dev" {
+		t.Errorf("here %+v, there %+v", here.Principal, there.Principal)
+	}
+}
+
+// A caller cannot say which event his request belongs to, nor ask as a gate does.
+func TestWhatGatesSayToEachOtherIsNotForCallers(t *testing.T) {
+	h, engine := twoGates(t, "test")
+	forged := audit.NewID(here2026)
+	a := exchangeRaw(t, h.socket("dev"), "GET /v1.51/containers/json HTTP/1.1\r\nHost: x\r\nX-Jumpsuite-Event: "+forged+"\r\n\r\n")
+	if a.status != http.StatusOK || h.hostLog.all()[0].Far == forged || h.log.all()[0].Far != "" {
+		t.Errorf("got %d, recorded %+v and %+v", a.status, h.log.all()[0], h.hostLog.all()[0])
+	}
+	local := newHarness(t, engine.socket, "test")
+	for _, path := range []string{"/jumpsuite/containers/web", "/v1.51/jumpsuite/containers/web", "/jumpsuite/images/lab/web:1/json", "/jumpsuite/hosts"} {
+		for name, h := range map[string]*harness{"the jump server's": h, "a host's": local} {
+			before := len(engine.requests())
+			a := exchangeRaw(t, h.socket("dev"), get(path))
+			if a.status != http.StatusNotFound || !strings.Contains(a.body, "page not found") || len(engine.requests()) != before {
+				t.Errorf("%s at %s: got %d %s", path, name, a.status, a.body)
+			}
+		}
+	}
+}
+
+func TestALookUpNeedsNoRightAndShowsNothing(t *testing.T) {
+	h, _ := twoGates(t, "test")
+	// reader may read logs: the jump server's gate has to find the container first.
+	if a := exchangeRaw(t, h.socket("reader"), get("/v1.51/containers/web/logs?stdout=1")); a.status != http.StatusOK {
+		t.Errorf("logs: got %d %s", a.status, a.body)
+	}
+	a := exchangeRaw(t, h.socket("reader"), get("/v1.51/containers/web/json"))
+	if a.status != http.StatusOK || strings.Contains(a.body, "hunter2") || strings.Contains(a.body, "Labels") {
+		t.Errorf("inspect: got %d %s, want an outline", a.status, a.body)
+	}
+	if a := exchangeRaw(t, h.socket("nobody"), get("/v1.51/containers/web/logs?stdout=1")); a.status != http.StatusNotFound || !strings.Contains(a.body, "No such container: web") {
+		t.Errorf("nobody: got %d %s", a.status, a.body)
+	}
+	for _, e := range h.hostLog.all() {
+		if e.Principal.Name == "nobody" {
+			t.Errorf("what was refused at the jump server has reached the host: %+v", e)
+		}
+	}
+}
+
+func TestTheHostsRefusalIsTold(t *testing.T) {
+	h, engine := twoGates(t, "test")
+	h.host.SetPolicy(mustPolicy(t, strings.Replace(testPolicy, "docker.stats, docker.inspect, docker.exec]", "docker.stats, docker.inspect]", 1)))
+	a := exchangeRaw(t, h.socket("dev"), post("/v1.51/containers/web/exec", `{"AttachStdout":true,"Cmd":["id"]}`))
+	want := "jumpsuite: host host1 refuses: docker.exec is not allowed in test (rule default): no rule allows it"
+	if a.status != http.StatusForbidden || !strings.Contains(a.body, want) {
+		t.Errorf("got %d %s, want %q", a.status, a.body, want)
+	}
+	if len(engine.changes()) > 0 {
+		t.Errorf("the Engine was asked: %q", engine.changes())
+	}
+	events := h.log.all()
+	last := events[len(events)-1]
+	if last.Kind != audit.Change || last.Detail != "the host's gate refused, rule default" || last.ID != events[len(events)-2].ID {
+		t.Errorf("got %+v", last)
+	}
+}
+
+func TestAContainerIsMadeAndStartedThroughTwoGates(t *testing.T) {
+	h, engine := twoGates(t, "test")
+	dev := h.socket("dev")
+	if a := exchangeRaw(t, dev, post("/v1.51/containers/create?name=x", `{"Image":"lab/web:1","Cmd":["sleep"]}`, "X-Jumpsuite-Verb: create")); a.status != http.StatusCreated {
+		t.Fatalf("create: got %d %s", a.status, a.body)
+	}
+	made := engine.changes()[0]
+	for _, want := range []string{`"jumpsuite.owner":"dev"`, `"Memory":67108864`, `"no-new-privileges"`} {
+		if !strings.Contains(made, want) {
+			t.Errorf("the Engine was asked %s, without %s", made, want)
+		}
+	}
+	for i, log := range []*auditLog{h.log, h.hostLog} {
+		if got := log.all()[0].Action; got != "docker.create" {
+			t.Errorf("log %d: got %s, want docker.create", i, got)
+		}
+	}
+	for _, path := range []string{"/start", "/kill?signal=TERM"} {
+		if a := exchangeRaw(t, dev, post("/v1.51/containers/"+newID+path, "")); a.status != http.StatusNoContent {
+			t.Errorf("%s by its owner: got %d %s", path, a.status, a.body)
+		}
+		if a := exchangeRaw(t, h.socket("other"), post("/v1.51/containers/"+newID+path, "")); a.status != http.StatusForbidden {
+			t.Errorf("%s by another: got %d %s", path, a.status, a.body)
+		}
+	}
+}
+
+func TestAnEscapeIsTheHostsToRefuse(t *testing.T) {
+	h, engine := twoGates(t, "test")
+	a := exchangeRaw(t, h.socket("dev"), post("/v1.51/containers/priv/exec", `{"AttachStdout":true,"Cmd":["id"]}`))
+	if a.status != http.StatusForbidden || !strings.Contains(a.body, "host host1 refuses") || !strings.Contains(a.body, "privileged") || len(engine.changes()) > 0 {
+		t.Errorf("got %d %s", a.status, a.body)
+	}
+}
+
+func TestAStreamEndsWhenEitherPolicyForbidsIt(t *testing.T) {
+	without := strings.Replace(testPolicy, "docker.stats, docker.inspect, docker.exec]", "docker.stats, docker.inspect]", 1)
+	for name, gate := range map[string]func(*harness) *Gate{
+		"the jump server's": func(h *harness) *Gate { return h.gate },
+		"the host's":        func(h *harness) *Gate { return h.host },
+	} {
+		h, _ := twoGates(t, "test")
+		_, br := startExec(t, h, "dev", `{"AttachStdin":true,"AttachStdout":true,"Cmd":["cat"]}`, `{"Detach":false,"Tty":false}`)
+		gate(h).SetPolicy(mustPolicy(t, without))
+		eventually(t, name+" ends both", func() bool {
+			closed := func(e audit.Event) bool { return e.Kind == audit.Close && e.Action == "docker.exec" }
+			return slices.ContainsFunc(h.log.all(), closed) && slices.ContainsFunc(h.hostLog.all(), closed)
+		})
+		for _, err := br.ReadByte(); err == nil; _, err = br.ReadByte() {
+		}
+	}
+}
+
+func TestStreamsToAHostAreUsedAgain(t *testing.T) {
+	h, _ := twoGates(t, "test")
+	dial, dials := h.gate.Engine, 0
+	h.gate.Engine = func(ctx ctx) (conn, error) { dials++; return dial(ctx) }
+	dev := h.socket("dev")
+	for range 5 {
+		if a := exchangeRaw(t, dev, get("/v1.51/containers/web/json")); a.status != http.StatusOK {
+			t.Fatalf("got %d %s", a.status, a.body)
+		}
+		eventually(t, "the stream is given back", func() bool {
+			h.gate.mu.Lock()
+			defer h.gate.mu.Unlock()
+			return len(h.gate.idle) == 1
+		})
+	}
+	if dials != 1 {
+		t.Errorf("%d streams for five connections, one after another; want 1", dials)
+	}
+}
+
+func TestAnOlderGateIsNamed(t *testing.T) {
+	old := engineThat(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Jumpsuite-Refused", "gate")
+		w.WriteHeader(http.StatusNotFound)
+		w.Write([]byte(`{"message":"page not found: /jumpsuite/containers/web"}`))
+	})
+	h := newHarness(t, old, "test", func(g *Gate) { g.FarGate = true })
+	a := exchangeRaw(t, h.socket("dev"), get("/v1.51/containers/web/logs"))
+	if a.status != http.StatusBadGateway || !strings.Contains(a.body, "the host's gate is older than this one") || !strings.Contains(a.body, "install the same release") {
+		t.Errorf("got %d %s", a.status, a.body)
+	}
+}
