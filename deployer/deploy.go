@@ -23,9 +23,10 @@ type attempt struct {
 	before Observation
 	plan   *Plan
 	// former is the journal that the service had; its zero value: none.
-	former Journal
-	back   string // ARN of the definition to go back to; empty: there is none
-	goal   Goal
+	former    Journal
+	back      string // ARN of the definition to go back to; empty: there is none
+	goal      Goal
+	platforms []platform // of the image; none: not known
 	// whole is whether everything that the service's deployment should have is
 	// there and healthy, so that there is nothing to wait for and to supersede.
 	whole bool

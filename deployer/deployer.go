@@ -2,6 +2,7 @@ package deployer
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"time"
 
@@ -62,6 +63,7 @@ type Deployer struct {
 	// empty, there are neither; the journal is in the service's tags only.
 	Folder string
 
+	web     aws.HTTPClient    // for what ECR has elsewhere
 	patient ECS               // repeats reads by itself: for what comes before the change
 	ecs     ECS               // repeats nothing: the following repeats itself
 	before  *ecsstatus.Reader // with patient
@@ -84,7 +86,10 @@ func New(cfg aws.Config, cluster string) *Deployer {
 	cfg.APIOptions = append(cfg.APIOptions, clock.watch)
 	once := cfg.Copy()
 	once.Retryer = signedAnew
-	d := &Deployer{patient: ecs.NewFromConfig(cfg), ecs: ecs.NewFromConfig(once), cluster: cluster, region: cfg.Region, clock: clock}
+	d := &Deployer{patient: ecs.NewFromConfig(cfg), ecs: ecs.NewFromConfig(once), cluster: cluster, region: cfg.Region, clock: clock, web: cfg.HTTPClient}
+	if d.web == nil {
+		d.web = http.DefaultClient
+	}
 	d.before = &ecsstatus.Reader{ECS: d.patient, Balancers: elb.NewFromConfig(cfg), Cluster: cluster}
 	d.reader = &ecsstatus.Reader{ECS: d.ecs, Balancers: elb.NewFromConfig(once), Cluster: cluster}
 	d.Images = func(region string) Images {

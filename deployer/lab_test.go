@@ -239,7 +239,7 @@ func TestLookCostsFewCalls(t *testing.T) {
 	if got := p.count("TagResource"); got < 3 || got > 5 {
 		t.Errorf("%d TagResource, want 3 and a few signs of life", got)
 	}
-	if got := p.count("DescribeContainerInstances"); got > 2 {
+	if got := p.count("DescribeContainerInstances"); got > 3 { // of them one is the preflight's, for room
 		t.Errorf("%d DescribeContainerInstances: what does not change is asked for again", got)
 	}
 }

@@ -55,6 +55,8 @@ type Request struct {
 	Supersede bool
 	// SkipImageCheck goes on without asking ECR for the image.
 	SkipImageCheck bool
+	// SkipRoomCheck goes on although the hosts have no room for the new tasks.
+	SkipRoomCheck bool
 	// Reason is why, in the caller's words, for the journal.
 	Reason string
 	// WaitDrained waits until the old tasks have stopped too.
@@ -114,6 +116,8 @@ type Plan struct {
 	Steps         []string `json:"steps"`
 	Diff          string   `json:"diff"`
 	Notes         []string `json:"notes,omitempty"`
+	// Scan is how many findings of each severity ECR's scan of the image has.
+	Scan map[string]int `json:"scanFindings,omitempty"`
 
 	image   Image
 	base    *ecs.RegisterTaskDefinitionInput
@@ -135,6 +139,9 @@ func MakePlan(now Current, r Request) (*Plan, error) {
 	if !ok {
 		return nil, cli.Usage(imageExample, "image URL %q names no registry, and container %s has another repository (%s)", r.Image, aws.ToString(container.Name), from)
 	}
+	if n := len(image.String()); n > mostImage {
+		return nil, cli.Usage("shorten the repository's name or the tag", "image URL %s has %d characters, and ECS takes %d", image, n, mostImage)
+	}
 	p := &Plan{
 		ContainerType: now.Service.Name, Cluster: ecsstatus.ShortName(aws.ToString(now.Service.AWS.ClusterArn)), Container: aws.ToString(container.Name),
 		From: from, To: image.String(), Base: shortRevision(now.Definition), Strategy: r.Strategy, Desired: desired(now.Service),
@@ -145,9 +152,16 @@ func MakePlan(now Current, r Request) (*Plan, error) {
 	if image != r.Image {
 		p.Notes = append(p.Notes, "the registry is the one of the image that container "+p.Container+" has now")
 	}
+	if len(base.Tags) >= mostTags {
+		p.Notes = append(p.Notes, fmt.Sprintf("task definition %s has %d tags, which is AWS's limit: the new revision is not marked as ours", p.Base, len(base.Tags)))
+	}
 	p.Steps = steps(p, now.Service)
 	return p, nil
 }
+
+// mostImage is how long an image's name may be in a task definition: "up to 255
+// letters …" (doc comment of ContainerDefinition.Image).
+const mostImage = 255
 
 func withImage(base *ecs.RegisterTaskDefinitionInput, container int, image string) *ecs.RegisterTaskDefinitionInput {
 	out := *base

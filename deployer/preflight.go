@@ -55,6 +55,7 @@ func refusal(hint, format string, args ...any) error {
 type situation struct {
 	desired, minPercent, maxPercent int
 	daemon                          bool
+	shifts                          bool // traffic: the new tasks all stand beside the old ones
 }
 
 func situationOf(s *ecsstatus.Service, strategy Strategy) situation {
@@ -62,7 +63,7 @@ func situationOf(s *ecsstatus.Service, strategy Strategy) situation {
 	if strategy == Replacing {
 		low, high = 0, 100
 	}
-	return situation{desired(s), low, high, s.Config.Scheduling == "DAEMON"}
+	return situation{desired(s), low, high, s.Config.Scheduling == "DAEMON", shifts(s)}
 }
 
 // unfit finds what about a service cannot be deployed to. It is pure.
@@ -75,7 +76,7 @@ func unfit(s *ecsstatus.Service, p *Plan) []error {
 	case s.Config.Controller != "ECS":
 		found = append(found, refusal("deploy it with the tool that controls it",
 			"container type %s is deployed by %s, not by ECS", s.Name, controllerName(s.Config.Controller)))
-	case s.Config.Strategy != "ROLLING":
+	case shifts(s):
 		found = append(found, refusal("deploy it with the AWS console or CLI",
 			"container type %s is deployed by ECS's strategy %s; only rolling deployments can be followed", s.Name, s.Config.Strategy))
 	default:
@@ -83,6 +84,10 @@ func unfit(s *ecsstatus.Service, p *Plan) []error {
 	}
 	return append(found, unbalanced(s, p)...)
 }
+
+// shifts reports whether ECS deploys a service by shifting its traffic from the
+// old tasks to the new ones, in stages.
+func shifts(s *ecsstatus.Service) bool { return s.Config.Strategy != "ROLLING" }
 
 func controllerName(c string) string {
 	if c == "CODE_DEPLOY" {
@@ -141,13 +146,10 @@ func running(s *ecsstatus.Service) bool {
 	return len(s.Deployments) > 1 || p.Running < p.Desired
 }
 
-// busy is the finding for a deployment that is under way: whose, since when.
-func busy(s *ecsstatus.Service, by string, image string) error {
+// busy is the finding for a deployment that is under way: whose (", begun by …"),
+// since when.
+func busy(s *ecsstatus.Service, who string, image string) error {
 	p := s.Primary()
-	who := ""
-	if by != "" {
-		who = ", task definition registered by " + ecsstatus.ShortName(by)
-	}
 	return cli.Errorf(cli.ExitBusy, "wait for it, or give --supersede to roll your image out over it",
 		"another deployment of %s is running: %s to %s (%s) since %s%s", s.Name, p.ID, ecsstatus.ShortName(p.TaskDefinition), image, p.Created.UTC().Format(time.DateTime+" MST"), who)
 }

@@ -103,8 +103,8 @@ func TestDeploymentUnderWay(t *testing.T) {
 
 func TestBusySaysWhoseAndSinceWhen(t *testing.T) {
 	s := &ecsstatus.Service{Name: "web", Deployments: []ecsstatus.Deployment{{ID: "ecs-svc/9", Status: "PRIMARY", TaskDefinition: "arn:aws:ecs:r:1:task-definition/web:8", Created: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}}}
-	err := busy(s, "arn:aws:sts::123456789012:assumed-role/ci/anna", "web:3")
-	want := "another deployment of web is running: ecs-svc/9 to web:8 (web:3) since 2026-11-23 12:00:00 UTC, task definition registered by anna"
+	err := busy(s, ", begun by anna on jump1", "web:3")
+	want := "another deployment of web is running: ecs-svc/9 to web:8 (web:3) since 2026-11-23 12:00:00 UTC, begun by anna on jump1"
 	if err.Error() != want || cli.ExitCode(err) != cli.ExitBusy {
 		t.Errorf("got %q (code %d), want %q", err, cli.ExitCode(err), want)
 	}

@@ -18,12 +18,18 @@ import (
 // Images is the part of the ECR client that a Deployer uses.
 type Images interface {
 	DescribeImages(context.Context, *ecr.DescribeImagesInput, ...func(*ecr.Options)) (*ecr.DescribeImagesOutput, error)
+	BatchGetImage(context.Context, *ecr.BatchGetImageInput, ...func(*ecr.Options)) (*ecr.BatchGetImageOutput, error)
+	GetDownloadUrlForLayer(context.Context, *ecr.GetDownloadUrlForLayerInput, ...func(*ecr.Options)) (*ecr.GetDownloadUrlForLayerOutput, error)
 }
 
 // Checked is what the registry said of an image.
 type Checked struct {
 	Digest string // empty if it could not be asked
-	Note   string // why it could not be asked, or what is odd
+	// Platforms are what it is for; none if that is not known.
+	Platforms []platform
+	// Scan is how many findings of a severity (HIGH) ECR's scan has; nil: none is known.
+	Scan  map[string]int
+	Notes []string // what could not be asked, or what is odd
 }
 
 // check asks ECR for an image. Only the registry of the account itself can be
@@ -33,18 +39,46 @@ type Checked struct {
 func (d *Deployer) check(ctx context.Context, i Image, account string) (Checked, error) {
 	owner, region, ok := i.ecrRegistry()
 	if !ok || owner != account {
-		return Checked{Digest: i.Digest, Note: fmt.Sprintf("registry %s is not this account's ECR: whether it has the image cannot be checked", registryName(i))}, nil
+		return Checked{Digest: i.Digest, Notes: []string{fmt.Sprintf("registry %s is not this account's ECR: whether it has the image, and for which architecture, cannot be checked", registryName(i))}}, nil
 	}
-	out, err := d.Images(region).DescribeImages(ctx, &ecr.DescribeImagesInput{
-		RegistryId: aws.String(owner), RepositoryName: aws.String(i.Repository), ImageIds: []ecrtypes.ImageIdentifier{identifier(i)},
-	})
+	in := &ecr.DescribeImagesInput{RegistryId: aws.String(owner), RepositoryName: aws.String(i.Repository), ImageIds: []ecrtypes.ImageIdentifier{identifier(i)}}
+	out, err := d.Images(region).DescribeImages(ctx, in)
 	if err != nil {
 		return Checked{}, d.checkError(ctx, i, owner, region, err)
 	}
 	if len(out.ImageDetails) == 0 {
 		return Checked{}, noImage(i, nil)
 	}
-	return Checked{Digest: aws.ToString(out.ImageDetails[0].ImageDigest)}, nil
+	checked := Checked{Digest: aws.ToString(out.ImageDetails[0].ImageDigest)}
+	checked.scanned(out.ImageDetails[0].ImageScanFindingsSummary)
+	checked.Platforms, err = d.platformsOf(ctx, in, region, checked.Digest)
+	switch {
+	case errors.Is(err, errNoImage):
+		return checked, cli.Errorf(cli.ExitConfig, "deploy a container image", "%s: %w", i.Short(), err)
+	case err != nil:
+		checked.Notes = append(checked.Notes, fmt.Sprintf("for which architecture the image is could not be checked: %v", err))
+	}
+	return checked, nil
+}
+
+// scanned notes what ECR's scan of the image found. It stops nothing: what is
+// bad enough to is for who looks after the images.
+func (c *Checked) scanned(s *ecrtypes.ImageScanFindingsSummary) {
+	if s == nil {
+		return
+	}
+	c.Scan = map[string]int{}
+	var parts []string
+	for _, severity := range []ecrtypes.FindingSeverity{ecrtypes.FindingSeverityCritical, ecrtypes.FindingSeverityHigh, ecrtypes.FindingSeverityMedium,
+		ecrtypes.FindingSeverityLow, ecrtypes.FindingSeverityInformational, ecrtypes.FindingSeverityUndefined} {
+		if n := s.FindingSeverityCounts[string(severity)]; n > 0 {
+			c.Scan[string(severity)] = int(n)
+			parts = append(parts, fmt.Sprintf("%d %s", n, severity))
+		}
+	}
+	if len(parts) > 0 {
+		c.Notes = append(c.Notes, "ECR's scan of the image found "+strings.Join(parts, ", ")+": see aws ecr describe-image-scan-findings")
+	}
 }
 
 func registryName(i Image) string {

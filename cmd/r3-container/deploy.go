@@ -34,6 +34,7 @@ func deployCommand(stdio cli.Stdio, args []string) *urfave.Command {
 		&urfave.BoolFlag{Name: "force", Usage: "deploy although the image runs already", DisableDefaultText: true},
 		&urfave.BoolFlag{Name: "supersede", Usage: "deploy although another deployment is running: this image takes over", DisableDefaultText: true},
 		&urfave.BoolFlag{Name: "skip-image-check", Usage: "do not ask ECR whether the image is there", DisableDefaultText: true},
+		&urfave.BoolFlag{Name: "skip-room-check", Usage: "deploy although the hosts have no room for the new tasks", DisableDefaultText: true},
 		&urfave.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FORMAT`: text, or json, one event a line", Value: "text"},
 		&urfave.DurationFlag{Name: "interval", Usage: "`TIME` between two looks at AWS", DefaultText: "2s to 10s, as things change"},
 	}, commonFlags()...)
@@ -106,7 +107,7 @@ func deployRequest(c *urfave.Context) (deployer.Request, error) {
 	request := deployer.Request{
 		ContainerType: name, Image: image, Container: c.String("container"), Strategy: strategy,
 		Timeout: c.Duration("timeout"), MaxFailures: c.Int("max-failures"),
-		Force: c.Bool("force"), Supersede: c.Bool("supersede"), SkipImageCheck: c.Bool("skip-image-check"), DryRun: c.Bool("dry-run"),
+		Force: c.Bool("force"), Supersede: c.Bool("supersede"), SkipImageCheck: c.Bool("skip-image-check"), SkipRoomCheck: c.Bool("skip-room-check"), DryRun: c.Bool("dry-run"),
 		Reason:      c.String("reason"),
 		WaitDrained: c.Bool("wait-drained"), OnInterrupt: interrupt,
 	}
