@@ -253,6 +253,7 @@ func TestSixVerbsInProduction(t *testing.T) {
 		{"create lab/web:1 true", 1, "", "docker.create is not allowed in prod (rule floor)"},
 		{"pull registry.test/app:1", 1, "", "docker.pull is not allowed in prod (rule floor)"},
 		{"start prodweb", 1, "", "docker.start is not allowed in prod (rule floor)"},
+		{"start -a prodweb", 1, "", "docker.start is not allowed in prod (rule floor)"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			r := docker(t, h, "", strings.Fields(tt.args)...)
