@@ -24,6 +24,7 @@ const (
 	NothingToDo   Kind = "nothing-to-do"   // the image runs already
 	Broke         Kind = "failed"          // Message says why
 	RollingBack   Kind = "rolling-back"    // to TaskDefinition, by Deployment
+	Asked         Kind = "roll-back-asked" // ECS was asked to roll back, and did not
 	RolledBack    Kind = "rolled-back"     // every task of the former definition is running and healthy
 	NotRolledBack Kind = "not-rolled-back" // Message says why
 	Overtaken     Kind = "superseded"      // someone else's deployment took over

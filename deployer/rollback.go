@@ -31,6 +31,17 @@ func (a *attempt) rollBack(ctx context.Context, why Verdict) error {
 	if j, theirs := a.d.keeper.theirs(now); theirs && j.State != StateAbandoned {
 		return a.overtaken(Verdict{Outcome: Superseded, Other: j.Deployment, Reason: j.tookOver()})
 	}
+	if a.askECS(ctx, why, now) {
+		if following, err := a.followAsked(ctx, why); following {
+			return err
+		}
+		if now, err = a.latest(ctx); err != nil {
+			return a.notRolledBack(why, err.Error(), a.byHand())
+		}
+		if v := takenOver(a.goal, now); v.Outcome != Going {
+			return a.leave(ctx, why, v)
+		}
+	}
 	return a.forward(ctx, why, ids(now))
 }
 
@@ -149,6 +160,11 @@ func (a *attempt) followECS(ctx context.Context, why Verdict) error {
 	if p == nil || p.Status != "PRIMARY" {
 		return a.notRolledBack(why, "ECS had begun to roll back to "+why.Other+", which is gone", a.byHand())
 	}
+	return a.followTakenUp(ctx, why, s, p, "ECS rolled back to ")
+}
+
+// followTakenUp follows a deployment that ECS has taken up again instead of ours.
+func (a *attempt) followTakenUp(ctx context.Context, why Verdict, s *ecsstatus.Service, p *ecsstatus.Deployment, done string) error {
 	def, _, err := a.d.definition(context.WithoutCancel(ctx), p.TaskDefinition)
 	if err != nil {
 		return a.notRolledBack(why, err.Error(), a.byHand())
@@ -157,7 +173,7 @@ func (a *attempt) followECS(ctx context.Context, why Verdict) error {
 	g.Earlier[a.goal.ID] = true
 	g.Undoes = a.goal.Since
 	g.Since = a.goal.Since // what the earlier deployment did before is none of ours
-	return a.seeBack(ctx, why, g, "ECS rolled back to "+ecsstatus.ShortName(p.TaskDefinition))
+	return a.seeBack(ctx, why, g, done+ecsstatus.ShortName(p.TaskDefinition))
 }
 
 // seeBack follows a roll-back to its end.

@@ -31,6 +31,9 @@ const (
 	// breakerPatience is how long ECS has for its own roll-back after its
 	// circuit breaker tripped; the two are in the same millisecond.
 	breakerPatience = 60 * time.Second
+	// roomPatience is how long nothing may move, with ECS saying that it finds no room
+	// or may not stop anything, before that is believed to stay so.
+	roomPatience = 3 * time.Minute
 	// oldPatience is how long old tasks may go on running beside a complete
 	// set of healthy new ones before they are left to ECS.
 	oldPatience = 2 * time.Minute
@@ -107,7 +110,7 @@ type Verdict struct {
 // Trail is what must be remembered between two looks. Its zero value is the
 // beginning.
 type Trail struct {
-	missing, failed, whole time.Time // since when; zero: not so
+	missing, failed, whole, stuck time.Time // since when; zero: not so
 }
 
 // judge decides about an observation. It is pure: the same in, the same out.
@@ -329,12 +332,59 @@ func judgeHealth(g Goal, o Observation, t Trail, own *ecsstatus.Deployment) (Ver
 		if noRoom(g, o) && asBefore(g, o) {
 			return unmoved(), t
 		}
+		why := standstill(g, o, len(lacks))
+		if why == "" {
+			t.stuck = time.Time{}
+		} else if t.stuck.IsZero() {
+			t.stuck = o.At
+		} else if o.At.Sub(t.stuck) >= roomPatience {
+			return Verdict{Outcome: Failed, Reason: why, Missing: tally(lacks, want-good-len(lacks))}, t
+		}
 		return Verdict{Missing: tally(lacks, want-good-len(lacks))}, t
 	}
 	if t.whole.IsZero() {
 		t.whole = o.At
 	}
 	return judgeRest(g, o, t, own), t
+}
+
+// standstill is why nothing can move any more, as long as nobody changes anything
+// from outside: ECS says that it cannot start or stop tasks, no new task is on its way, no
+// old one drains, and none of the old ones may be stopped. It is empty if something can.
+func standstill(g Goal, o Observation, onTheirWay int) string {
+	said := cannot(o)
+	running, draining := oldTasks(o)
+	low, _ := percents(o.Service)
+	keep := (desired(o.Service)*low + 99) / 100
+	if said == "" || onTheirWay > 0 || draining > 0 {
+		return ""
+	}
+	living := 0
+	for _, t := range o.Tasks {
+		if t.LastStatus != "STOPPED" && t.DesiredStatus != "STOPPED" {
+			living++
+		}
+	}
+	if running > 0 && running+living > keep {
+		return "" // ECS can stop an old one
+	}
+	return fmt.Sprintf("nothing moves: ECS says: %s; and %s", said, countOf(running, "old task has to stay", "old tasks have to stay"))
+}
+
+// cannot is ECS's last word that it cannot place, start or stop tasks; empty if it
+// has started one since. It does not repeat itself for hours, so the word may be
+// from before the deployment.
+func cannot(o Observation) string {
+	for i := len(o.Service.Events) - 1; i >= 0; i-- {
+		m := o.Service.Events[i].Message
+		switch {
+		case strings.Contains(m, "was unable to place a task"), strings.Contains(m, "was unable to stop or start tasks"):
+			return m
+		case strings.Contains(m, "has started "), strings.Contains(m, "has reached a steady state"):
+			return ""
+		}
+	}
+	return ""
 }
 
 // judgeRest decides about the old tasks when the new ones are all well. Those
