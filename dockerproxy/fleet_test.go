@@ -158,7 +158,7 @@ func (c *cluster) dial(ctx context.Context, h FarHost) (net.Conn, error) {
 		host.gate = host.host
 	}
 	ours, theirs := net.Pipe()
-	go host.gate.ServeConn(c.ctx, theirs, Caller{UID: 1001, Principal: policy.Principal{User: "dev"}, Key: "jump1"})
+	go host.gate.ServeConn(c.ctx, theirs, Caller{UID: 1001, Principal: policy.Principal{User: "dev", Key: "jump1"}})
 	return ours, nil
 }
 

@@ -17,12 +17,12 @@ import (
 	"jumpsuite/policy"
 )
 
-// Caller is who is at the other end of a connection.
+// Caller is who is at the other end of a connection. The principal has the id of
+// the jump server's key, if he is not on this host.
 type Caller struct {
 	policy.Principal
 	UID int
-	Key string // id of the jump server's key; empty: the caller is on this host
-	Far string // id of the event there, where a request does not say it
+	Far string // id of the event at the jump server, where a request does not say it
 }
 
 // owner is the caller as leases and exec ids know him. Names can be given to

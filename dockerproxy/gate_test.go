@@ -27,6 +27,12 @@ import (
 // testPolicy: dev may do everything in test, and in prod what the floor leaves;
 // reader may read logs and nothing else; nobody is not in it.
 const testPolicy = `
+jump-servers:
+  - name: all
+    keys: ["*"]
+    environments: ["*"]
+    actions: [docker.version, docker.ps, docker.images, docker.logs, docker.stats, docker.inspect, docker.exec,
+      docker.run, docker.create, docker.pull, docker.start, docker.stop, docker.rm]
 environments:
   - name: test
     cluster: test
@@ -156,7 +162,7 @@ func (h *harness) behindAnother() {
 // farGate leads to the harness's gate as to another host's.
 func (h *harness) farGate(user string) *Gate {
 	host := h.host
-	from := Caller{UID: uids[user], Principal: policy.Principal{User: user}, Key: "jump1"}
+	from := Caller{UID: uids[user], Principal: policy.Principal{User: user, Key: "jump1"}}
 	g := &Gate{
 		FarGate: true, Environment: host.Environment, Hosts: host.Hosts, Record: h.log.Record, Recorder: host.Recorder, Notify: host.Notify,
 		Engine: func(context.Context) (net.Conn, error) {

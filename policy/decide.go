@@ -57,6 +57,8 @@ const (
 	unknownAction
 	unknownUser
 	unknownRequest
+	unknownJumpServer
+	jumpServerCap
 	execCommand
 	execUser
 	execEnv
@@ -82,7 +84,7 @@ func (d Decision) Allowed() bool { return d.effect == Allow }
 func (d Decision) Effect() Effect { return d.effect }
 
 // Rule is the name of what decided: a rule of the file, "floor", "default"
-// (nothing allows it), or a limit ("limits.exec.commands").
+// (nothing allows it), "jump-servers", or a limit ("limits.exec.commands").
 func (d Decision) Rule() string {
 	if d.rule == "" {
 		return "default"
@@ -110,6 +112,9 @@ func (d Decision) Reason() string {
 }
 
 var limitText = map[why]string{
+	unknownJumpServer: "the policy here says nothing of the jump server with the key %s",
+	jumpServerCap:     "the entry %s does not let callers from their jump server do it here",
+
 	execCommand:    "the command %s is not in the list",
 	execUser:       "exec as user %s is not in the list",
 	execEnv:        "the variable %s may not be set",
@@ -173,7 +178,8 @@ func (p *Policy) before(r *Request) (env *environment, d Decision, done bool) {
 	case env == nil:
 		return env, Decision{}, true
 	}
-	return env, Decision{}, false
+	d, done = p.capped(r)
+	return env, d, done
 }
 
 // ruleSet is the rules for one action in one environment, by whom they speak of:

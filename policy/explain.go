@@ -93,7 +93,7 @@ type test struct {
 }
 
 func (r *reader) test(n *yaml.Node) test {
-	o := r.object(n, "a test", "user", "groups", "environment", "command", "container-type", "image", "host", "expect", "rule")
+	o := r.object(n, "a test", "user", "groups", "jump-server", "environment", "command", "container-type", "image", "host", "expect", "rule")
 	if !o.ok() {
 		return test{}
 	}
@@ -107,6 +107,7 @@ func (r *reader) test(n *yaml.Node) test {
 	t.request.Environment, _ = r.scalar(o.required("environment", "the name of one"))
 	t.request.Principal.User, _ = r.scalar(o.required("user", "the name of one"))
 	r.strings(o, "groups", &t.request.Principal.Groups, func(n *yaml.Node) string { s, _ := r.scalar(n); return s })
+	t.request.Principal.Key = r.text(o.optional("jump-server"), keyID, "what 'r3-admin keys show' prints, ed25519: and 43 characters")
 	r.override(o, "container-type", &t.request.Resource.ContainerType)
 	r.override(o, "image", &t.request.Resource.Image)
 	r.override(o, "host", &t.request.Resource.Host)

@@ -109,7 +109,7 @@ func (r *reader) syntax(err error) {
 
 // policy reads the whole file.
 func (r *reader) policy(root *yaml.Node) *Policy {
-	o := r.object(root, "the policy", "credentials", "environments", "limits", "rules", "tests")
+	o := r.object(root, "the policy", "credentials", "environments", "limits", "jump-servers", "rules", "tests")
 	p := &Policy{rootCredentials: r.credentials(o.optional("credentials"))}
 	limits := r.limits(o.optional("limits"), DefaultLimits())
 	r.each(o.required("environments", "a list of the environments"), "environments", func(n *yaml.Node) {
@@ -117,6 +117,10 @@ func (r *reader) policy(root *yaml.Node) *Policy {
 	})
 	p.environments = r.environments
 	names := map[string]int{}
+	entries := map[string]int{}
+	r.each(o.optional("jump-servers"), "jump-servers", func(n *yaml.Node) {
+		p.jumpServers = append(p.jumpServers, r.jumpServers(n, entries))
+	})
 	r.each(o.required("rules", "a list of rules; an empty one, [], allows nothing"), "rules", func(n *yaml.Node) {
 		p.rules = append(p.rules, r.rule(n, names))
 	})
@@ -209,7 +213,7 @@ func (r *reader) ruleName(o object, names map[string]int) string {
 	switch {
 	case name == "":
 		return ""
-	case name == "floor" || name == "default" || strings.HasPrefix(name, "limits"):
+	case name == "floor" || name == "default" || name == "jump-servers" || strings.HasPrefix(name, "limits"):
 		r.add(n, "a rule cannot be called %q: that is what refusals of the code are called", name)
 	case names[name] > 0:
 		r.add(n, "a second rule called %q (the first is in line %d): each has a name of its own", name, names[name])

@@ -19,7 +19,7 @@ func TestMistakesAreFoundWithTheirPlaceAndTheirCure(t *testing.T) {
 		{"empty file", "", "1:1: the file is empty: write at least 'environments:' and 'rules:'"},
 		{"only a comment", "# nothing\n", "1:1: the file is empty: write at least 'environments:' and 'rules:'"},
 		{"not YAML", "environments: [\n", "1:1: not YAML: did not find expected node content"},
-		{"not a mapping", "- a\n", "1:1: the policy is a list: write keys and values (credentials, environments, limits, rules, tests)"},
+		{"not a mapping", "- a\n", "1:1: the policy is a list: write keys and values (credentials, environments, limits, jump-servers, rules, tests)"},
 		{"a second document", site + "rules: []\n---\nrules: []\n", "5:1: a second document: a policy is one document, remove the '---'"},
 		{"no rules", site, "1:1: the policy has no rules: write rules: with a list of rules; an empty one, [], allows nothing"},
 		{"no environments", "rules: []\n", "1:1: the policy has no environments: write environments: with a list of the environments"},
@@ -27,7 +27,7 @@ func TestMistakesAreFoundWithTheirPlaceAndTheirCure(t *testing.T) {
 		{"key in capitals", site + "Rules: []\nrules: []\n", "4:1: unknown key \"Rules\" in the policy: did you mean rules?"},
 		{"duplicate key", site + "rules: []\nrules: []\n", "5:1: a second \"rules\" in the policy (the first is in line 4): write it once"},
 		{"key without a value", site + "rules:\n", "4:1: rules has no value: write one, or leave the key out"},
-		{"merge key", site + "rules: []\n<<: {a: b}\n", "5:1: unknown key \"<<\" in the policy: write one of credentials, environments, limits, rules, tests"},
+		{"merge key", site + "rules: []\n<<: {a: b}\n", "5:1: unknown key \"<<\" in the policy: write one of credentials, environments, limits, jump-servers, rules, tests"},
 		{"anchor", site + "rules: &a []\n", "4:8: an anchor (&a): write the value without it"},
 		{"tag", site + "rules: !!seq []\n", "4:8: a tag (!!seq): write the value without it"},
 		{"rules as a mapping", site + "rules: {a: b}\n", "4:8: rules is a mapping: write a list, [a, b] or a line '- a' for each"},
@@ -48,6 +48,13 @@ func TestMistakesAreFoundWithTheirPlaceAndTheirCure(t *testing.T) {
 		{"an endpoint with a user", "environments: [{name: e, cluster: c, endpoint: 'http://a@x'}]\nrules: []\n", "1:48: \"http://a@x\": write a URL like https://vpce-1234.ecs.eu-central-1.vpce.amazonaws.com, without a path"},
 		{"a name that YAML reads as something else", "environments: [{name: true, cluster: c}]\nrules: []\n", "1:23: YAML takes true for something else than text: put it in quotes"},
 
+		{"jump servers without keys", site + "rules: []\njump-servers: [{name: b, environments: ['*'], actions: [docker.ps]}]\n", "5:16: an entry of jump-servers has no keys: write keys: with a list of what 'r3-admin keys show' prints on the jump servers, or ['*'] for all that the host trusts"},
+		{"jump servers with an empty list of keys", site + "rules: []\njump-servers: [{name: b, keys: [], environments: ['*'], actions: [docker.ps]}]\n", "5:32: no keys: an entry for no jump server; write keys, or ['*'] for all that the host trusts"},
+		{"a key that is cut", site + "rules: []\njump-servers: [{name: b, keys: ['ed25519:AAAA'], environments: ['*'], actions: [docker.ps]}]\n", "5:33: \"ed25519:AAAA\" is no key: write what 'r3-admin keys show' prints, ed25519: and 43 characters"},
+		{"jump servers without actions", site + "rules: []\njump-servers: [{name: b, keys: ['*'], environments: ['*']}]\n", "5:16: an entry of jump-servers has no actions: write actions: with a list of words like docker.logs"},
+		{"jump servers with a wildcard", site + "rules: []\njump-servers: [{name: b, keys: ['*'], environments: ['*'], actions: ['ecs.*']}]\n", "5:70: \"ecs.*\" is for rules that deny: name what is allowed, among ecs.list, ecs.show, ecs.status, ecs.deploy, ecs.rollback, ecs.wait, ecs.debug"},
+		{"jump servers in an unknown environment", site + "rules: []\njump-servers: [{name: b, keys: ['*'], environments: [tset], actions: [docker.ps]}]\n", "5:54: unknown environment \"tset\": did you mean test?"},
+		{"two entries of one name", site + "rules: []\njump-servers: [{name: b, keys: ['*'], environments: [prod], actions: [docker.ps]}, {name: b, keys: ['*'], environments: [prod], actions: [docker.ps]}]\n", "5:91: a second entry called \"b\" (the first is in line 5): each has a name of its own"},
 		{"effect with a typo", site + strings.Replace("rules:\n"+rule, "allow", "alow", 1), "5:23: effect \"alow\": write allow or deny"},
 		{"effect in capitals", site + strings.Replace("rules:\n"+rule, "allow", "Allow", 1), "5:23: effect \"Allow\": write allow or deny"},
 		{"rule without an effect", site + strings.Replace("rules:\n"+rule, "effect: allow, ", "", 1), "5:5: a rule has no effect: write effect: with allow or deny"},
@@ -195,7 +202,7 @@ func TestAFileIsTrustedOnlyIfItIsRoots(t *testing.T) {
 // policy, and of strangers.
 func universe() []Request {
 	var all []Request
-	for _, who := range []Principal{{User: "ann"}, {"bob", []string{"dev"}}, {"cid", []string{"dev", "temp"}}, {User: "root", Groups: []string{"root"}}} {
+	for _, who := range []Principal{{User: "ann"}, {User: "bob", Groups: []string{"dev"}}, {User: "cid", Groups: []string{"dev", "temp"}}, {User: "root", Groups: []string{"root"}}} {
 		for _, env := range []string{"prod", "test", "nosuch", ""} {
 			for a := DockerPs; a < actionCount; a++ {
 				for _, res := range []Resource{{}, {"web", "registry.example/web:1", "h1", nil}, {"pay", "alpine", "h2", []string{"h3"}}, {None, None, None, nil}} {
@@ -482,11 +489,11 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, r := range []Request{
-			{Principal{"ann", []string{"dev"}}, "nosuch", DockerPs, Resource{}, nil, nil},
+			{Principal{User: "ann", Groups: []string{"dev"}}, "nosuch", DockerPs, Resource{}, nil, nil},
 			{Principal{}, "prod", DockerPs, Resource{}, nil, nil},
-			{Principal{"ann", []string{"dev"}}, "test", DockerExec, Resource{}, nil, nil},
-			{Principal{"ann", []string{"dev"}}, "test", DockerExec, Resource{}, &Exec{Privileged: true, Argv: []string{"sh"}}, nil},
-			{Principal{"ann", []string{"dev"}}, "test", DockerRun, Resource{Image: "alpine"}, nil, &Run{Privileged: true}},
+			{Principal{User: "ann", Groups: []string{"dev"}}, "test", DockerExec, Resource{}, nil, nil},
+			{Principal{User: "ann", Groups: []string{"dev"}}, "test", DockerExec, Resource{}, &Exec{Privileged: true, Argv: []string{"sh"}}, nil},
+			{Principal{User: "ann", Groups: []string{"dev"}}, "test", DockerRun, Resource{Image: "alpine"}, nil, &Run{Privileged: true}},
 		} {
 			if d := p.Decide(r); d.Allowed() {
 				t.Errorf("%+v is allowed by %s", r, d.Rule())
@@ -494,7 +501,7 @@ func FuzzParse(f *testing.F) {
 		}
 		for _, e := range p.Environments() {
 			for a := DockerPs; a < actionCount; a++ {
-				if e.Production && a.Floored() && p.Possible(Request{Principal: Principal{"ann", []string{"dev"}}, Environment: e.Name, Action: a}).Allowed() {
+				if e.Production && a.Floored() && p.Possible(Request{Principal: Principal{User: "ann", Groups: []string{"dev"}}, Environment: e.Name, Action: a}).Allowed() {
 					t.Errorf("%v is possible in production", a)
 				}
 			}

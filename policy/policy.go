@@ -12,7 +12,8 @@
 // Two things stand above the rules. The floor: what changes containers by hand
 // (see Action.Floored) is refused in production whatever the file says, and an
 // environment that is unknown or does not say otherwise is production. The
-// limits: how an exec or a run may look, in each environment.
+// limits: how an exec or a run may look, in each environment. And whoever comes
+// from a jump server by its key gets no more than the file says of that key.
 //
 // Decide is pure: it knows no clock, no network and no user database. A Decision
 // is a value whose zero denies. The package does no I/O but Load's, and has no
@@ -44,6 +45,9 @@ func (e Effect) String() string {
 type Principal struct {
 	User   string
 	Groups []string
+	// Key is the id of the key of the jump server that says so, where another
+	// machine does. What the file says of jump servers bounds him then.
+	Key string
 }
 
 // None in a field of a Resource says that there is no such thing, where the
@@ -221,6 +225,7 @@ func DefaultLimits() Limits {
 type Policy struct {
 	environments []Environment
 	byName       map[string]*environment
+	jumpServers  []jumpServers
 	rules        []rule
 	tests        []test
 

@@ -215,6 +215,51 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
+// What the file says of jump servers only takes away, and a key that it does not
+// name gets nothing.
+func TestAJumpServersKeyBoundsItsCallers(t *testing.T) {
+	const a, b = "ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "ed25519:BAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	const site = `
+environments:
+  - {name: prod, cluster: prod}
+  - {name: test, cluster: test, production: false}
+rules:
+  - {name: look, effect: allow, principals: [user:ann], actions: [docker.ps, docker.logs], environments: ['*']}
+  - {name: not-stats, effect: deny, principals: [user:ann], actions: [docker.stats]}
+`
+	for _, tt := range []struct {
+		name, entries, key, environment string
+		action                          Action
+		want                            string
+	}{
+		{"on the host itself", "", "", "prod", DockerPs, "allow look"},
+		{"no entries", "", a, "test", DockerPs, "deny jump-servers"},
+		{"no entry for the key", "{name: e, keys: ['" + b + "'], environments: ['*'], actions: [docker.ps]}", a, "test", DockerPs, "deny jump-servers"},
+		{"an entry for it", "{name: e, keys: ['" + a + "'], environments: ['*'], actions: [docker.ps]}", a, "test", DockerPs, "allow look"},
+		{"an entry for all", "{name: e, keys: ['*'], environments: ['*'], actions: [docker.ps]}", a, "test", DockerPs, "allow look"},
+		{"another action", "{name: e, keys: ['*'], environments: ['*'], actions: [docker.ps]}", a, "test", DockerLogs, "deny jump-servers"},
+		{"another environment", "{name: e, keys: ['*'], environments: [test], actions: [docker.ps]}", a, "prod", DockerPs, "deny jump-servers"},
+		{"two entries add up", "{name: e, keys: ['*'], environments: [test], actions: [docker.ps]}, {name: f, keys: ['" + a + "'], environments: [prod], actions: [docker.ps]}", a, "prod", DockerPs, "allow look"},
+		{"but not across", "{name: e, keys: ['*'], environments: [test], actions: [docker.ps]}, {name: f, keys: ['*'], environments: [prod], actions: [docker.logs]}", a, "prod", DockerPs, "deny jump-servers"},
+		{"an entry allows nothing by itself", "{name: e, keys: ['*'], environments: ['*'], actions: [docker.images]}", a, "test", DockerImages, "deny default"},
+		{"nor undoes a rule that denies", "{name: e, keys: ['*'], environments: ['*'], actions: [docker.stats]}", a, "test", DockerStats, "deny not-stats"},
+		{"nor the floor", "{name: e, keys: ['*'], environments: ['*'], actions: [docker.pull]}", a, "prod", DockerPull, "deny floor"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := Parse("p.yaml", []byte(site+"jump-servers: ["+tt.entries+"]\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := Request{Principal: Principal{User: "ann", Key: tt.key}, Environment: tt.environment, Action: tt.action}
+			for what, d := range map[string]Decision{"Decide": p.Decide(r), "Possible": p.Possible(r)} {
+				if got := d.Effect().String() + " " + d.Rule(); got != tt.want {
+					t.Errorf("%s: got %s (%s), want %s", what, got, d.Reason(), tt.want)
+				}
+			}
+		})
+	}
+}
+
 func TestTheZeroValueDenies(t *testing.T) {
 	var d Decision
 	if d.Allowed() || d.Effect() != Deny || d.Rule() != "default" || d.Reason() == "" {
@@ -241,10 +286,10 @@ func TestWhatIsNotKnownIsNotAllowed(t *testing.T) {
 		r    Request
 	}{
 		{"no user", Request{Principal: Principal{Groups: []string{"dev"}}, Environment: "prod", Action: DockerExec, Exec: &Exec{Argv: []string{"sh"}}}},
-		{"no command", Request{Principal: Principal{"ann", []string{"dev"}}, Environment: "prod", Action: DockerExec}},
+		{"no command", Request{Principal: Principal{User: "ann", Groups: []string{"dev"}}, Environment: "prod", Action: DockerExec}},
 		{"no run", Request{Principal: Principal{User: "ann"}, Environment: "test", Action: DockerRun, Resource: Resource{Image: "alpine"}}},
-		{"no action", Request{Principal: Principal{"ann", []string{"dev"}}, Environment: "prod"}},
-		{"an action from the future", Request{Principal: Principal{"ann", []string{"dev"}}, Environment: "test", Action: 200}},
+		{"no action", Request{Principal: Principal{User: "ann", Groups: []string{"dev"}}, Environment: "prod"}},
+		{"an action from the future", Request{Principal: Principal{User: "ann", Groups: []string{"dev"}}, Environment: "test", Action: 200}},
 	} {
 		if d := p.Decide(tt.r); d.Allowed() {
 			t.Errorf("%s: allowed by %s", tt.name, d.Rule())
@@ -458,7 +503,7 @@ func BenchmarkDecide(b *testing.B) {
 				text += strings.NewReplacer("NN", fmt.Sprint(i), "EFFECT", []string{"allow", "deny"}[i%2]).Replace(rule)
 			}
 			p := parse(b, strings.Replace(text, "group:a98", "group:staff", 1))
-			r := Request{Principal: Principal{"dev1", []string{"users", "developers", "docker-readers", "vpn", "staff"}}, Environment: "test", Action: DockerExec,
+			r := Request{Principal: Principal{User: "dev1", Groups: []string{"users", "developers", "docker-readers", "vpn", "staff"}}, Environment: "test", Action: DockerExec,
 				Resource: Resource{ContainerType: "web-1", Image: "registry.example/team-98/web:1.2.3", Host: "i-0123456789"}, Exec: &Exec{Argv: []string{"bash"}}}
 			if d := p.Decide(r); !d.Allowed() {
 				b.Fatalf("%s: %s", d.Rule(), d.Reason())
