@@ -162,9 +162,15 @@ func (a *attempt) checkOthers(ctx context.Context) error {
 		return a.chooseBack(ctx)
 	}
 	g := goalFor(s, p, a.now.Definition)
+	g.Stages = "" // it is looked at now and not followed
 	var err error
 	if a.before, err = a.d.watch(a.d.before, g).look(ctx); err != nil {
 		return unreadable(err)
+	}
+	if shifts(s) {
+		if err := a.d.readRollouts(ctx); err != nil {
+			return unreadable(err)
+		}
 	}
 	a.whole = p.RolloutState != "FAILED" && !running(s)
 	if running(s) {

@@ -31,8 +31,6 @@ const (
 	Restored      Kind = "restored"        // minimumHealthyPercent and maximumPercent are as they were
 	Interrupted   Kind = "interrupted"     // the following ended, AWS goes on
 	Unseen        Kind = "unseen"          // nobody watches any more; a failing deployment is followed all the same
-	PickedUp      Kind = "picked-up"       // what is under way, from another process
-	NotBegun      Kind = "not-begun"       // what was picked up had never changed the service
 )
 
 // Event is something that happened. Its JSON is API: docs/deploying.md.
@@ -63,6 +61,10 @@ type Progress struct {
 	Old      int    `json:"old"`     // tasks of earlier deployments that run
 	Draining int    `json:"draining"`
 	Rollout  string `json:"rolloutState,omitempty"`
+	// Stage is ECS's lifecycle stage, and Traffic the percent of the production
+	// traffic on the new tasks, of a deployment that shifts it.
+	Stage   string   `json:"lifecycleStage,omitempty"`
+	Traffic *float64 `json:"traffic,omitempty"`
 	// Missing is what is still to come, in words.
 	Missing []string `json:"missing,omitempty"`
 }
@@ -84,6 +86,9 @@ func (d *Deployer) tell(e Event) {
 func progress(g Goal, o Observation, v Verdict) Progress {
 	p := Progress{Missing: v.Missing, Failed: len(failing(o.Tasks))}
 	p.Old, p.Draining = oldTasks(o)
+	if r := o.Rollout; r != nil {
+		p.Stage, p.Traffic = string(r.LifecycleStage), traffic(*r)
+	}
 	for _, t := range o.Tasks {
 		if t.LastStatus == "STOPPED" || t.DesiredStatus == "STOPPED" {
 			continue

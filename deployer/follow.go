@@ -39,6 +39,7 @@ type follower struct {
 	d        *Deployer
 	w        *watcher
 	deadline time.Time // AWS's clock
+	looked   time.Time // AWS's clock, at the last look
 	trail    Trail
 	last     Progress
 	failures int                           // looks in a row that came to nothing
@@ -107,11 +108,20 @@ func (f *follower) once(ctx context.Context) Verdict {
 	v, trail := judge(f.w.goal, o, f.trail)
 	f.trail = trail
 	f.report(o, v)
+	f.forgive(o)
 	if v.Outcome == Going && o.At.After(f.deadline) {
 		v = f.late(o, v)
 	}
 	f.showTails(ctx, v.Outcome != Going)
 	return v
+}
+
+// forgive puts the deadline off by the time that ECS has taken as it was told to.
+func (f *follower) forgive(o Observation) {
+	if takesItsTime(o.Rollout) && !f.looked.IsZero() {
+		f.deadline = f.deadline.Add(o.At.Sub(f.looked))
+	}
+	f.looked = o.At
 }
 
 // blind is a look that came to nothing.
@@ -191,6 +201,9 @@ func (f *follower) pause() time.Duration {
 // late is the verdict when the time is over: what was still missing, and the
 // last thing that ECS could not do.
 func (f *follower) late(o Observation, v Verdict) Verdict {
+	if f.w.goal.Stages != "" {
+		return lateStage(o, v)
+	}
 	if asBefore(f.w.goal, o) {
 		return unmoved()
 	}

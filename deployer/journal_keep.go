@@ -35,9 +35,8 @@ type keeper struct {
 	arn    string // of the service
 	shelf  shelf  // its path is empty: no file, no lock
 	lock   *lock
-	former string             // the holder whose journal the tags had before
-	now    *ecsstatus.Service // as settled has read it
-	unsaid bool               // the tags do not have j
+	former string // the holder whose journal the tags had before
+	unsaid bool   // the tags do not have j
 }
 
 // shelf is where the journals of a service are on this machine.
@@ -113,7 +112,6 @@ func (a *attempt) journal() Journal {
 	j := Journal{Attempt: mark(), State: StateBegun, Began: now, ContainerType: s.Name, Reason: a.r.Reason,
 		Image: a.plan.To, Container: a.plan.Container, Digest: a.plan.Digest, Strategy: a.r.Strategy, MaxFailures: a.r.MaxFailures,
 		Before: Before{Definition: a.plan.Base, Desired: s.Desired, MinimumHealthy: low, Maximum: high, Breaker: breaker(s)}, Back: a.plan.Back}
-	j.Percents = a.r.Strategy == Replacing && (low != 0 || high != 100)
 	if p := s.Primary(); p != nil {
 		j.Before.Deployment = p.ID
 	}
@@ -125,15 +123,15 @@ func (a *attempt) journal() Journal {
 func (j Journal) inherit(former Journal) Journal {
 	if former.leftPercents(j.Before.MinimumHealthy, j.Before.Maximum) {
 		j.Before.MinimumHealthy, j.Before.Maximum = former.Before.MinimumHealthy, former.Before.Maximum
-		j.Percents = true
 	}
 	return j
 }
 
 // leftPercents reports whether a service's percents are those of the strategy
-// replacing, left behind by an attempt that was to put others back.
+// replacing, left behind by a journal that says what they were before.
 func (j Journal) leftPercents(low, high int) bool {
-	return j.Percents && !j.State.Ended() && low == 0 && high == 100 && j.Before.Maximum > 0
+	return j.Strategy == Replacing && !j.State.Ended() && low == 0 && high == 100 && j.Before.Maximum > 0 &&
+		(j.Before.MinimumHealthy != 0 || j.Before.Maximum != 100)
 }
 
 func (d *Deployer) newKeeper(s *ecsstatus.Service, j Journal) *keeper {
@@ -264,42 +262,31 @@ func (a *attempt) mine(ctx context.Context) error {
 	if k == nil {
 		return nil
 	}
-	j, theirs, err := k.settled(ctx)
-	if err != nil {
-		return err
-	}
-	if theirs {
-		return cli.Errorf(cli.ExitBusy, a.d.follows(), "another deployment of %s began at the same time: %s", a.r.ContainerType, j.Who())
-	}
-	now := k.now
-	if p := now.Primary(); p != nil && !a.r.Supersede && !ids(a.now.Service)[p.ID] {
-		return cli.Errorf(cli.ExitBusy, a.d.follows(), "another deployment of %s began meanwhile: %s to %s", a.r.ContainerType, p.ID, ecsstatus.ShortName(p.TaskDefinition))
-	}
-	return nil
-}
-
-// settled reads the journal in the tags until it is no longer the one from
-// before: it is this attempt's, or someone's who wrote over it.
-func (k *keeper) settled(ctx context.Context) (j Journal, theirs bool, err error) {
+	var now *ecsstatus.Service
 	limited, cancel := context.WithTimeout(ctx, changeTime)
 	defer cancel()
-	there, err := k.d.settle(limited, func(ctx context.Context) (done bool, err error) {
-		if k.now, err = k.d.reader.Service(ctx, k.j.ContainerType); err != nil {
+	there, err := a.d.settle(limited, func(ctx context.Context) (done bool, err error) {
+		if now, err = a.d.reader.Service(ctx, a.r.ContainerType); err != nil {
 			return false, err
 		}
-		j, ok := JournalOf(k.now)
+		j, ok := JournalOf(now)
 		return ok && j.Holder != k.former, nil
 	})
 	switch {
 	case ctx.Err() != nil:
-		return j, false, cli.Errorf(cli.ExitInterrupted, "", "%v", context.Cause(ctx))
+		return cli.Errorf(cli.ExitInterrupted, "", "%v", context.Cause(ctx))
 	case err != nil:
-		return j, false, fmt.Errorf("read the journal of %s again: %w", k.j.ContainerType, err)
+		return fmt.Errorf("read the journal of %s again: %w", a.r.ContainerType, err)
 	case !there:
-		return j, false, cli.Errorf(cli.ExitUnavailable, "try again", "AWS does not show the journal of %s that was written into the service's tags", k.j.ContainerType)
+		return cli.Errorf(cli.ExitUnavailable, "try again", "AWS does not show the journal of %s that was written into the service's tags", a.r.ContainerType)
 	}
-	j, theirs = k.theirs(k.now)
-	return j, theirs, nil
+	if j, theirs := k.theirs(now); theirs {
+		return cli.Errorf(cli.ExitBusy, a.d.follows(), "another deployment of %s began at the same time: %s", a.r.ContainerType, j.Who())
+	}
+	if p := now.Primary(); p != nil && !a.r.Supersede && !ids(a.now.Service)[p.ID] {
+		return cli.Errorf(cli.ExitBusy, a.d.follows(), "another deployment of %s began meanwhile: %s to %s", a.r.ContainerType, p.ID, ecsstatus.ShortName(p.TaskDefinition))
+	}
+	return nil
 }
 
 // follows is how a person follows what is under way.
@@ -313,7 +300,7 @@ func (a *attempt) finish(ctx context.Context, err error) error {
 	if k == nil {
 		return err
 	}
-	if state, ended := a.ending(err); ended {
+	if state, ended := ending(err, a.goal.ID != ""); ended {
 		k.j.State = state
 	} else {
 		k.j.Left = true
@@ -326,19 +313,19 @@ func (a *attempt) finish(ctx context.Context, err error) error {
 }
 
 // ending is the state that an attempt ended in: false if it has not, and ECS
-// goes on, or it is for the next process to find out.
-func (a *attempt) ending(err error) (State, bool) {
-	code, began := cli.ExitCode(err), a.goal.ID != ""
-	_, unknown := errors.AsType[*UncertainError](err)
-	switch {
-	case unknown:
+// goes on. began says whether its deployment had begun.
+func ending(err error, began bool) (State, bool) {
+	if _, unknown := errors.AsType[*UncertainError](err); unknown {
 		return "", false
-	case !began && err != nil && (!a.resumed || code == cli.ExitRolledBack):
+	}
+	code := cli.ExitCode(err)
+	switch {
+	case code == cli.ExitBusy && began:
+		return StateSuperseded, true
+	case !began && err != nil:
 		return StateAbandoned, true
 	case code == cli.ExitOK:
 		return StateDeployed, true
-	case code == cli.ExitBusy:
-		return StateSuperseded, true
 	case code == cli.ExitRolledBack:
 		return StateRolledBack, true
 	case code == cli.ExitNotRolledBack:
@@ -353,7 +340,12 @@ func (k *keeper) close(ctx context.Context) {
 	defer cancel()
 	k.j.Changed = k.d.clock.Now()
 	k.keep()
-	_, _ = k.d.once(ctx, func(ctx context.Context) (bool, error) { return true, k.last(ctx) })
+	s, err := k.d.reader.Service(ctx, k.j.ContainerType)
+	if err == nil && s.Status == "ACTIVE" {
+		if j, theirs := k.theirs(s); !theirs || j.State == StateAbandoned {
+			_, _ = k.d.once(ctx, func(ctx context.Context) (bool, error) { return true, k.tag(ctx) })
+		}
+	}
 	k.shelf.prune()
 	k.give(k.j.State.Ended())
 }
@@ -374,18 +366,3 @@ func (a *attempt) checkJournal(ctx context.Context) []error {
 
 // backMark is the mark of the revision that a roll-back registers, if it must.
 func (j Journal) backMark() string { return j.Attempt + "-back" }
-
-// last writes the last state into the tags, unless they are someone else's, or the service is gone.
-func (k *keeper) last(ctx context.Context) error {
-	s, err := k.d.reader.Service(ctx, k.j.ContainerType)
-	if _, missing := errors.AsType[*ecsstatus.NotFoundError](err); missing || err == nil && s.Status != "ACTIVE" {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if j, theirs := k.theirs(s); theirs && j.State != StateAbandoned {
-		return nil
-	}
-	return k.tag(ctx)
-}

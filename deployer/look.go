@@ -21,14 +21,15 @@ import (
 // target group: five calls for a service with a load balancer, every 2 to 10
 // seconds, where AWS's buckets refill with 20 a second.
 type watcher struct {
-	reader  *ecsstatus.Reader
-	clock   *serverClock
-	goal    Goal
-	stopped map[string]ecsstatus.Task // by ARN: those that will not change any more
+	reader   *ecsstatus.Reader
+	clock    *serverClock
+	goal     Goal
+	rollouts ECS                       // for goals with Stages
+	stopped  map[string]ecsstatus.Task // by ARN: those that will not change any more
 }
 
 func (d *Deployer) watch(r *ecsstatus.Reader, g Goal) *watcher {
-	return &watcher{reader: r, clock: d.clock, goal: g, stopped: map[string]ecsstatus.Task{}}
+	return &watcher{reader: r, rollouts: d.ecs, clock: d.clock, goal: g, stopped: map[string]ecsstatus.Task{}}
 }
 
 // look reads what judge needs. It decides nothing and tells nobody.
@@ -46,6 +47,11 @@ func (w *watcher) look(ctx context.Context) (Observation, error) {
 		return o, err
 	}
 	o.Tasks, o.Old = w.sort(tasks)
+	if w.goal.Stages != "" {
+		if o.Rollout, err = w.rollout(ctx); err != nil {
+			return o, err
+		}
+	}
 	o.Targets, err = w.reader.TargetHealth(ctx, s, living(slices.Concat(o.Tasks, o.Old)))
 	return o, err
 }
@@ -133,6 +139,9 @@ func goalFor(s *ecsstatus.Service, dep *ecsstatus.Deployment, def types.TaskDefi
 		if other.ID != dep.ID {
 			g.Earlier[other.ID] = true
 		}
+	}
+	if shifts(s) {
+		g.Stages = s.Config.Strategy
 	}
 	for _, l := range s.LoadBalancers {
 		if l.TargetGroup != "" {

@@ -220,6 +220,9 @@ func steps(p *Plan, s *ecsstatus.Service) []string {
 		update += ", with minimumHealthyPercent 0 and maximumPercent 100"
 	}
 	out = append(out, update)
+	if shifts(s) {
+		return append(out, stageSteps(s))
+	}
 	if p.Desired == 0 {
 		out = append(out, "no task is desired: wait until ECS has completed the deployment")
 	} else {

@@ -76,9 +76,10 @@ func unfit(s *ecsstatus.Service, p *Plan) []error {
 	case s.Config.Controller != "ECS":
 		found = append(found, refusal("deploy it with the tool that controls it",
 			"container type %s is deployed by %s, not by ECS", s.Name, controllerName(s.Config.Controller)))
-	case shifts(s):
-		found = append(found, refusal("deploy it with the AWS console or CLI",
-			"container type %s is deployed by ECS's strategy %s; only rolling deployments can be followed", s.Name, s.Config.Strategy))
+	case shifts(s) && p.Strategy == Replacing:
+		found = append(found, refusal("leave --strategy out: ECS begins with the old tasks still there, and shifts the traffic",
+			"container type %s is deployed by ECS's strategy %s, which stops no task before the new ones have the traffic", s.Name, s.Config.Strategy))
+	case shifts(s): // its percents are not looked at
 	default:
 		found = append(found, stuck(situationOf(s, p.Strategy))...)
 	}

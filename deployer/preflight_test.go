@@ -24,8 +24,10 @@ func TestPreflightFindsWhatCannotBeDeployedTo(t *testing.T) {
 		{"deleted", func(s *ecsstatus.Service) { s.Status = "INACTIVE" }, "66 container type web was deleted (its status is INACTIVE)"},
 		{"CodeDeploy", func(s *ecsstatus.Service) { s.Config.Controller = "CODE_DEPLOY" }, "78 container type web is deployed by AWS CodeDeploy, not by ECS"},
 		{"external", func(s *ecsstatus.Service) { s.Config.Controller = "EXTERNAL" }, "78 container type web is deployed by an external controller (EXTERNAL), not by ECS"},
-		{"blue/green", func(s *ecsstatus.Service) { s.Config.Strategy = "BLUE_GREEN" }, "78 container type web is deployed by ECS's strategy BLUE_GREEN; only rolling deployments can be followed"},
 		{"stuck", func(s *ecsstatus.Service) { s.Config.MinimumHealthy, s.Config.Maximum = number(100), number(100) }, "78 ECS could neither stop nor start a task: with 2 desired, minimumHealthyPercent 100 and maximumPercent 100 allow exactly 2"},
+		{"blue/green, whose percents do not count", func(s *ecsstatus.Service) {
+			s.Config.Strategy, s.Config.MinimumHealthy, s.Config.Maximum = "BLUE_GREEN", number(100), number(100)
+		}, ""},
 		{"stuck, but nothing is desired", func(s *ecsstatus.Service) {
 			s.Desired, s.Config.MinimumHealthy, s.Config.Maximum = 0, number(100), number(100)
 		}, ""},

@@ -42,6 +42,11 @@ func (a *attempt) rollBack(ctx context.Context, why Verdict) error {
 			return a.leave(ctx, why, v)
 		}
 	}
+	if a.goal.Stages != "" {
+		if following, err := a.stopStaged(ctx, why); following {
+			return err
+		}
+	}
 	return a.forward(ctx, why, ids(now))
 }
 
@@ -125,7 +130,7 @@ func (a *attempt) forward(ctx context.Context, why Verdict, earlier map[string]b
 		a.back = back
 	}
 	var percents *types.DeploymentConfiguration
-	if a.replaced && a.r.Strategy == Replacing {
+	if a.replaced {
 		percents = replacing()
 	}
 	_ = a.record("UpdateService: %s back to %s, since deployment %s failed: %s", a.d.name, back, a.goal.ID, why.Reason)
@@ -149,6 +154,9 @@ func (a *attempt) goalBack(after *ecsstatus.Service, def types.TaskDefinition) G
 // followECS follows the roll-back that ECS's circuit breaker, or a person, has
 // begun: the earlier deployment is PRIMARY again.
 func (a *attempt) followECS(ctx context.Context, why Verdict) error {
+	if a.goal.Stages != "" {
+		return a.followStaged(ctx, why, "ECS rolled back to ")
+	}
 	s, err := a.rolledBy(ctx, why.Other)
 	if err != nil {
 		return a.notRolledBack(why, "ECS has begun to roll back, and then "+err.Error(), a.byHand())

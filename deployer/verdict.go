@@ -59,6 +59,11 @@ type Goal struct {
 	// Undoes is when the deployment began that this one rolls back; zero if it
 	// is no roll-back.
 	Undoes time.Time
+	// Stages is the strategy by which ECS shifts the traffic in stages; empty: it
+	// rolls. Rollout is the service deployment's ARN then; empty: not known yet.
+	// TakesBack is whether it is that one's roll-back that is followed.
+	Stages, Rollout string
+	TakesBack       bool
 }
 
 // Breaker is a service's deployment circuit breaker.
@@ -76,6 +81,8 @@ type Observation struct {
 	// since it began.
 	Tasks []ecsstatus.Task
 	Old   []ecsstatus.Task // tasks of other deployments that have not stopped
+	// Rollout is the service deployment of a goal with Stages; nil: not shown yet.
+	Rollout *types.ServiceDeployment
 	// Targets are what the load balancers think of those that live, by task ID.
 	Targets map[string][]ecsstatus.Target
 }
@@ -117,6 +124,9 @@ type Trail struct {
 func judge(g Goal, o Observation, t Trail) (Verdict, Trail) {
 	if o.Service == nil || o.Service.Status != "ACTIVE" {
 		return Verdict{Outcome: Gone, Reason: "the service was deleted"}, t
+	}
+	if g.Stages != "" {
+		return judgeStages(g, o, t)
 	}
 	whole := t.whole
 	t.whole = time.Time{} // unless it is seen again

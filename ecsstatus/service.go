@@ -55,6 +55,9 @@ type CircuitBreaker struct {
 // and no TargetGroup) and what of each task is registered in it.
 type LoadBalancer struct {
 	TargetGroup string `json:"targetGroup,omitempty"` // ARN
+	// Alternate is the second target group of a service whose traffic is shifted: its
+	// tasks are in the one or in the other.
+	Alternate string `json:"alternateTargetGroup,omitempty"` // ARN
 	Name        string `json:"name,omitempty"`
 	Container   string `json:"container"`
 	Port        int    `json:"port"` // the container's
@@ -214,6 +217,9 @@ func newLoadBalancer(l types.LoadBalancer) LoadBalancer {
 	}
 	if l.ContainerPort != nil {
 		out.Port = int(*l.ContainerPort)
+	}
+	if l.AdvancedConfiguration != nil {
+		out.Alternate = text(l.AdvancedConfiguration.AlternateTargetGroupArn)
 	}
 	return out
 }

@@ -35,7 +35,8 @@ type endpoint struct {
 // TargetHealth reads what the load balancers of a container type think of its
 // tasks: by task ID, a Target for each target group of the service, in the
 // service's order. A task that is not registered, not yet or no longer, has a
-// Target with state unused. Classic Load Balancers are left out.
+// Target with state unused. Classic Load Balancers are left out. Of two target
+// groups between which traffic is shifted the one counts that the task is in.
 //
 // It makes one call for each target group, and one for the tasks' hosts where
 // they are not known yet.
@@ -53,10 +54,17 @@ func (r *Reader) TargetHealth(ctx context.Context, s *Service, tasks []Task) (ma
 		hosts, err = r.TaskHosts(ctx, tasks)
 		return err
 	})
-	health := make([]map[endpoint]elbtypes.TargetHealth, len(groups))
+	health := make([]pair, len(groups))
 	for i, g := range groups {
 		crew.do(func(ctx context.Context) (err error) {
-			health[i], err = r.groupHealth(ctx, g.TargetGroup)
+			health[i].first, err = r.groupHealth(ctx, g.TargetGroup)
+			return err
+		})
+		if g.Alternate == "" {
+			continue
+		}
+		crew.do(func(ctx context.Context) (err error) {
+			health[i].second, err = r.groupHealth(ctx, g.Alternate)
 			return err
 		})
 	}
@@ -65,6 +73,10 @@ func (r *Reader) TargetHealth(ctx context.Context, s *Service, tasks []Task) (ma
 	}
 	return joinTargets(groups, tasks, hosts, health), nil
 }
+
+// pair is the health of the targets of a load balancer's target group, and of
+// its alternate one.
+type pair struct{ first, second map[endpoint]elbtypes.TargetHealth }
 
 func targetGroups(s *Service) []LoadBalancer {
 	var groups []LoadBalancer
@@ -95,13 +107,17 @@ func (r *Reader) groupHealth(ctx context.Context, arn string) (map[endpoint]elbt
 	return health, nil
 }
 
-func joinTargets(groups []LoadBalancer, tasks []Task, hosts map[string]Host, health []map[endpoint]elbtypes.TargetHealth) map[string][]Target {
+func joinTargets(groups []LoadBalancer, tasks []Task, hosts map[string]Host, health []pair) map[string][]Target {
 	targets := make(map[string][]Target, len(tasks))
 	for i := range tasks {
 		t := &tasks[i]
 		for g, group := range groups {
 			at := endpointOf(t, group, hosts[t.Instance])
-			targets[t.ID] = append(targets[t.ID], newTarget(group.TargetGroup, at, health[g]))
+			in, known := group.TargetGroup, health[g].first
+			if _, registered := health[g].second[at]; registered {
+				in, known = group.Alternate, health[g].second
+			}
+			targets[t.ID] = append(targets[t.ID], newTarget(in, at, known))
 		}
 	}
 	return targets
