@@ -97,7 +97,7 @@ func TestAStreamIsIntactWhateverTheWayDoesToIt(t *testing.T) {
 		{"loss", "{lose: 0.03}"},
 		{"repetition", "{repeat: 0.2}"},
 		{"reordering", "{swap: 0.2}"},
-		{"truncated and changed frames", "{damage: 0.03}"},
+		{"truncated and changed frames", "{damage: 0.03, exact: true}"},
 		{"the client's websocket is cut at any byte", "{cut: 30000, exact: true}"},
 		{"the agent's websocket is cut at any byte", "{cut-agent: 120000, exact: true}"},
 		{"all of it", "{delay: 1ms, lose: 0.01, repeat: 0.05, swap: 0.05, damage: 0.01, cut: 120000, cut-agent: 120000, exact: true}"},

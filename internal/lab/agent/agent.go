@@ -7,6 +7,7 @@
 //   - the handshake is complete before the port is connected to; what comes in
 //     between is not acknowledged;
 //   - a message whose ack cannot be sent is handed to the port again when it comes again;
+//   - it does not look at the digest of what it gets;
 //   - when the port closes, it waits two seconds for acks, and is gone.
 //
 // It speaks to the service's end as the real one does: it asks for a token,
@@ -63,7 +64,8 @@ type Config struct {
 	// Address is what localhost:PORT leads to on the host; empty is a port
 	// that nobody listens on.
 	Address string
-	// Exact leaves out that a message is handed over twice.
+	// Exact makes it better than the real one: no message is handed to the port
+	// twice, and none that is damaged.
 	Exact bool
 }
 
@@ -283,7 +285,11 @@ func (e *end) pending() bool {
 
 // got handles one frame of the service's; an error is one that ends nothing.
 func (e *end) got(ctx context.Context, b []byte) {
-	f, err := frame.Parse(b)
+	parse := frame.ParseUnchecked
+	if e.Exact {
+		parse = frame.Parse
+	}
+	f, err := parse(b)
 	if err != nil {
 		return
 	}

@@ -90,7 +90,7 @@ type Link struct {
 	// 20 minutes). Zero is never.
 	Idle Duration `yaml:"idle"`
 	// Exact keeps agents from handing a message to the port twice when the ack
-	// of the first could not be sent, which the real one does.
+	// of the first could not be sent, and from handing over a damaged one, both of which the real one does.
 	Exact bool `yaml:"exact"`
 }
 

@@ -61,6 +61,18 @@ func TestDamagedFramesAreRefused(t *testing.T) {
 	}
 }
 
+func TestTheAgentTakesADamagedPayload(t *testing.T) {
+	b := sample().Append(nil)
+	b[120] = 'x'
+	if f, err := ParseUnchecked(b[:122]); err != nil || string(f.Payload) != "xb" || f.Sequence != 258 {
+		t.Errorf("got %+v, %v", f, err)
+	}
+	b[4] = 'X'
+	if f, err := ParseUnchecked(b); err == nil {
+		t.Errorf("got %+v", f)
+	}
+}
+
 func TestWhatTheServiceMakesIsTakenLoosely(t *testing.T) {
 	b := sample().Append(nil)
 	copy(b[4:36], "channel_closed"+strings.Repeat("\x00", 18))
