@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"jumpsuite/internal/lab"
-	"jumpsuite/internal/lab/world"
 )
 
 // noise is a stream that is the same for the same seed.
@@ -117,22 +116,7 @@ func TestAStreamIsIntactWhateverTheWayDoesToIt(t *testing.T) {
 func TestSixtyLostWebsocketsLoseNothing(t *testing.T) {
 	t.Parallel()
 	l := start(t, "link: {exact: true}")
-	stop := make(chan struct{})
-	cuts := make(chan int, 1)
-	go func() {
-		n := 0
-		defer func() { cuts <- n }()
-		for side := []string{"client", "agent", "both"}; n < 60; n++ {
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case <-stop:
-				return
-			}
-			if err := l.Do(world.Action{Do: "session-cut", To: host, Value: side[n%3]}); err != nil {
-				t.Error(err)
-			}
-		}
-	}()
+	stop, cuts := cutting(t, l, 60)
 	exchange(t, l, 7, 30_000_000, 400_000)
 	close(stop)
 	if n := <-cuts; n < 60 {
