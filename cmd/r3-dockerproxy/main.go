@@ -1,21 +1,20 @@
 // R3-dockerproxy serves the gate (package dockerproxy) on a unix socket: the
 // Docker Engine API, for whoever may connect and as far as the policy allows it
-// to them. It also ends what callers left behind.
+// to them. On a port of the loopback it serves jump servers, whose SSM sessions
+// come in there (package tunnel). It also ends what callers left behind.
 package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	urfave "github.com/urfave/cli/v2"
 
 	"jumpsuite/dockerproxy"
@@ -24,6 +23,8 @@ import (
 	"jumpsuite/internal/cli"
 	"jumpsuite/internal/commandline"
 	"jumpsuite/internal/ecrlogin"
+	"jumpsuite/internal/keys"
+	"jumpsuite/internal/witness"
 	"jumpsuite/policy"
 )
 
@@ -32,25 +33,33 @@ func main() { cli.Main("r3-dockerproxy", run) }
 // options are what the command line says.
 type options struct {
 	policy, environment string
-	listen, engine      string
+	unix                string   // where callers on this host connect; empty: nowhere
+	tcp                 []string // where SSM sessions come in
+	engine              string
 	leases, audit, ecr  string
+	keys, trusted       string
 	hosts               []string
 	mode                uint
-	watch, reap         time.Duration
+	watch, reap, drain  time.Duration
+	agentCheck          agentCheck
+	document            string
 }
 
 func run(ctx context.Context, args []string, stdio cli.Stdio) error {
-	if err := commandline.Once(args, "policy", "environment", "listen", "engine", "leases", "audit", "ecr", "mode"); err != nil {
+	if err := commandline.Once(args, "policy", "environment", "engine", "leases", "audit", "ecr", "mode", "keys", "trusted-keys", "agent-check", "document", "drain"); err != nil {
 		return err
 	}
 	app := &urfave.App{
 		Name:  "r3-dockerproxy",
-		Usage: "the Docker Engine API behind a policy, on a unix socket",
+		Usage: "the Docker Engine API behind a policy, on a unix socket and for SSM sessions",
 		Flags: flags(),
 		Action: func(c *urfave.Context) error {
 			o, err := parse(c)
 			if err != nil {
 				return err
+			}
+			if c.Bool("healthcheck") {
+				return o.health(ctx)
 			}
 			return serve(ctx, o, stdio)
 		},
@@ -61,8 +70,8 @@ func run(ctx context.Context, args []string, stdio cli.Stdio) error {
 func flags() []urfave.Flag {
 	return []urfave.Flag{
 		&urfave.StringFlag{Name: "policy", Value: policy.Path, Usage: "policy `FILE`; read again on SIGHUP"},
-		&urfave.StringFlag{Name: "environment", Usage: "`NAME` of the environment in the policy that this host belongs to"},
-		&urfave.StringFlag{Name: "listen", Value: "unix:///run/jumpsuite/docker.sock", Usage: "where to listen, unix:///`PATH`"},
+		&urfave.StringFlag{Name: "environment", Usage: "`NAME` of the environment in the policy that this host belongs to; else what " + environmentFile + " says"},
+		&urfave.StringSliceFlag{Name: "listen", Value: urfave.NewStringSlice("unix://" + socket), Usage: "where to listen, `unix:///PATH` for callers on this host or tcp://127.0.0.1:2376 for SSM sessions; may be given several times, and does not count where systemd passes sockets"},
 		&urfave.StringFlag{Name: "engine", Value: "unix:///var/run/docker.sock", Usage: "the Docker Engine, unix:///`PATH`"},
 		&urfave.StringFlag{Name: "leases", Value: "/var/lib/jumpsuite/leases", Usage: "`FOLDER` that keeps what was made and started here"},
 		&urfave.StringFlag{Name: "audit", Value: audit.DefaultFolder, Usage: "`FOLDER` of the audit log and of recordings"},
@@ -70,6 +79,12 @@ func flags() []urfave.Flag {
 		&urfave.StringSliceFlag{Name: "host", Usage: "a `NAME` of this host, as the policy knows it; may be given several times"},
 		&urfave.StringFlag{Name: "mode", Value: "0666", Usage: "who may connect, as `MODE` of the socket: the policy decides what they may do"},
 		&urfave.DurationFlag{Name: "watch", Value: 6 * time.Second, Usage: "how long a started container of ECS is watched for the agent's stop"},
+		&urfave.StringFlag{Name: "keys", Value: keys.Folder, Usage: "`FOLDER` of this host's key, and of those that were fetched"},
+		&urfave.StringFlag{Name: "trusted-keys", Value: keys.AdminFolder, Usage: "`FOLDER` of the lists that administrators write"},
+		&urfave.StringFlag{Name: "agent-check", Value: string(checkRecord), Usage: "the SSM session behind a connection: `off|record|require`"},
+		&urfave.StringFlag{Name: "document", Value: "jumpsuite-docker", Usage: "`NAME` of the SSM document that sessions have to be of, where --agent-check is require"},
+		&urfave.DurationFlag{Name: "drain", Value: 30 * time.Second, Usage: "how long what is open may go on when it is stopped"},
+		&urfave.BoolFlag{Name: "healthcheck", Usage: "ask the one that is running whether it answers, and its Engine"},
 		&urfave.DurationFlag{Name: "reap", Value: time.Minute, Usage: "how often to look for what was left behind"},
 	}
 }
@@ -79,12 +94,19 @@ func parse(c *urfave.Context) (options, error) {
 		policy: c.String("policy"), environment: c.String("environment"), leases: c.String("leases"),
 		audit: c.String("audit"), hosts: c.StringSlice("host"), watch: c.Duration("watch"), reap: c.Duration("reap"),
 	}
+	o.keys, o.trusted, o.drain = c.String("keys"), c.String("trusted-keys"), c.Duration("drain")
+	o.agentCheck, o.document = agentCheck(c.String("agent-check")), c.String("document")
 	var err error
-	if o.environment == "" {
-		return o, cli.Usage("give --environment NAME: it decides what is allowed here", "no environment is given")
+	if o.environment == "" && !c.Bool("healthcheck") {
+		if o.environment, err = environmentOf(environmentFile); err != nil {
+			return o, err
+		}
 	}
-	if o.listen, err = socketPath("listen", c.String("listen")); err != nil {
+	if o.unix, o.tcp, err = places(c.StringSlice("listen")); err != nil {
 		return o, err
+	}
+	if o.agentCheck != checkOff && o.agentCheck != checkRecord && o.agentCheck != checkRequire {
+		return o, cli.Usage("it is off, record or require", "--agent-check %q is none", o.agentCheck)
 	}
 	if o.engine, err = socketPath("engine", c.String("engine")); err != nil {
 		return o, err
@@ -129,7 +151,33 @@ func serve(ctx context.Context, o options, stdio cli.Stdio) error {
 	}
 	g := gate(o, log, record, leases)
 	g.SetPolicy(p)
-	return o.listenAndServe(ctx, g, log)
+	f, err := o.far(g, record.Record, log)
+	if err != nil {
+		return err
+	}
+	return o.listenAndServe(ctx, g, f, log)
+}
+
+// far is what serves jump servers. This host's key is made with it.
+func (o options) far(g *dockerproxy.Gate, record func(*audit.Event) error, log *slog.Logger) (*far, error) {
+	store := keys.Store{Dir: o.keys, Admin: o.trusted, Owner: os.Geteuid()}
+	own, err := store.Own()
+	if err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if len(o.hosts) > 0 {
+		host, err = o.hosts[0], nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find this host's name: %w", err)
+	}
+	f := &far{
+		gate: g, store: store, own: own, host: host, record: record, log: log,
+		check: o.agentCheck, document: o.document, look: witness.Witness{}.Look,
+	}
+	f.reload()
+	return f, nil
 }
 
 func gate(o options, log *slog.Logger, record *audit.Log, leases *dockerproxy.Leases) *dockerproxy.Gate {
@@ -178,71 +226,30 @@ func load(o options) (*policy.Policy, error) {
 	return p, nil
 }
 
-func (o options) listenAndServe(ctx context.Context, g *dockerproxy.Gate, log *slog.Logger) error {
-	l, err := o.listener()
-	if err != nil {
-		return err
-	}
-	hup := make(chan os.Signal, 1)
-	signal.Reset(syscall.SIGHUP) // cli.Main takes it for an end
-	signal.Notify(hup, syscall.SIGHUP)
-	go o.reload(ctx, hup, g, log)
-	go g.Reap(ctx, o.reap)
-	debug.FreeOSMemory() // what reading the policy took
-	log.Info("ready", "listen", o.listen, "engine", o.engine, "environment", o.environment)
-	if err := g.Serve(ctx, l, newDoor().identify); err != nil {
-		return err
-	}
-	var stopped *cli.Interrupted
-	if errors.As(context.Cause(ctx), &stopped) {
-		log.Info("stopped", "signal", stopped.Signal)
-	}
-	return nil
-}
-
-// listener makes the socket. The mask makes it ours alone for the moment until
-// its mode is set. What a former run left is replaced; a socket that somebody
-// serves is not.
-func (o options) listener() (net.Listener, error) {
-	if conn, err := net.Dial("unix", o.listen); err == nil {
-		conn.Close()
-		return nil, cli.Errorf(cli.ExitUnavailable, "is r3-dockerproxy running already?", "%s is in use", o.listen)
-	}
-	if info, err := os.Lstat(o.listen); err == nil && info.Mode().Type() == os.ModeSocket {
-		if err := os.Remove(o.listen); err != nil {
-			return nil, fmt.Errorf("replace the socket of a former run: %w", err)
-		}
-	}
-	old := syscall.Umask(0o177)
-	l, err := net.Listen("unix", o.listen)
-	syscall.Umask(old)
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	if err := os.Chmod(o.listen, os.FileMode(o.mode)); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("let callers connect: %w", err)
-	}
-	return l, nil
-}
-
 // reload reads the policy again on each SIGHUP. While there is none that can be
 // read, nothing is allowed: a right that was to be taken away must not survive by
 // a typo.
-func (o options) reload(ctx context.Context, hup <-chan os.Signal, g *dockerproxy.Gate, log *slog.Logger) {
+func (o options) reload(ctx context.Context, hup <-chan os.Signal, g *dockerproxy.Gate, f *far, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hup:
 		}
-		p, err := load(o)
-		if err != nil {
-			log.Error("nothing is allowed until the policy can be read", "err", err)
-			g.SetPolicy(nil)
-			continue
-		}
-		g.SetPolicy(p)
-		log.Info("the policy was read again")
+		notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+		o.reloadOnce(g, log)
+		f.reload()
+		notify(daemon.SdNotifyReady)
 	}
+}
+
+func (o options) reloadOnce(g *dockerproxy.Gate, log *slog.Logger) {
+	p, err := load(o)
+	if err != nil {
+		log.Error("nothing is allowed until the policy can be read", "err", err)
+		g.SetPolicy(nil)
+		return
+	}
+	g.SetPolicy(p)
+	log.Info("the policy was read again")
 }

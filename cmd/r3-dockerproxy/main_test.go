@@ -16,6 +16,7 @@ import (
 
 	"jumpsuite/internal/audit"
 	"jumpsuite/internal/cli"
+	"jumpsuite/internal/keys"
 	"jumpsuite/internal/lab/dockerd"
 )
 
@@ -40,6 +41,8 @@ func eventually(t *testing.T, what string, is func() bool) {
 }
 
 const testPolicy = `
+jump-servers:
+  - {name: all, keys: ["*"], environments: [test], actions: [docker.version]}
 environments:
   - {name: test, cluster: test, region: eu-central-1, production: false}
 rules:
@@ -55,6 +58,7 @@ type proxy struct {
 	t           *testing.T
 	dir, socket string
 	policy      string
+	store       keys.Store
 	cmd         *exec.Cmd
 	mu          sync.Mutex
 	log         bytes.Buffer
@@ -77,18 +81,19 @@ func (p *proxy) said(text string) bool {
 func command(dir, engine string, more ...string) *exec.Cmd {
 	args := append([]string{"--policy", filepath.Join(dir, "policy.yaml"), "--environment", "test",
 		"--listen", "unix://" + filepath.Join(dir, "gate.sock"), "--engine", engine,
-		"--leases", filepath.Join(dir, "leases"), "--audit", filepath.Join(dir, "audit")}, more...)
+		"--leases", filepath.Join(dir, "leases"), "--keys", filepath.Join(dir, "keys"), "--trusted-keys", filepath.Join(dir, "trusted"), "--audit", filepath.Join(dir, "audit")}, more...)
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), "R3_DOCKERPROXY_TEST=1")
 	return cmd
 }
 
-func start(t *testing.T, engine string) *proxy {
+func start(t *testing.T, engine string, more ...string) *proxy {
 	t.Helper()
 	dir := t.TempDir()
 	p := &proxy{t: t, dir: dir, socket: filepath.Join(dir, "gate.sock"), policy: filepath.Join(dir, "policy.yaml"), done: make(chan struct{})}
 	p.write(testPolicy)
-	p.cmd = command(dir, engine)
+	p.store = keys.Store{Dir: filepath.Join(dir, "keys"), Admin: filepath.Join(dir, "trusted"), Owner: os.Geteuid()}
+	p.cmd = command(dir, engine, more...)
 	p.cmd.Stderr = p
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -217,6 +222,9 @@ func TestWhatItRefusesToStartWith(t *testing.T) {
 		{"two environments", testPolicy, []string{"--environment=prod2"}, 64, "given 2 times"},
 		{"no interval", testPolicy, []string{"--reap", "0s"}, 64, "--reap"},
 		{"a mode that is none", testPolicy, []string{"--mode", "rw"}, 64, "mode"},
+		{"an address of others", testPolicy, []string{"--listen", "tcp://0.0.0.0:2376"}, 64, "no address of the loopback"},
+		{"a second unix socket", testPolicy, []string{"--listen", "unix:///x"}, 64, "two unix sockets"},
+		{"a check that is none", testPolicy, []string{"--agent-check", "maybe"}, 64, "off, record or require"},
 		{"a policy that is wrong", "rules: [", nil, 78, "policy.yaml:1:"},
 		{"a policy without the environment", strings.ReplaceAll(testPolicy, "test", "prod"), nil, 78, `no environment "test"`},
 	} {

@@ -28,6 +28,26 @@ func Unix(name, path string, mode os.FileMode) (net.Listener, error) {
 	return own(name, path, mode)
 }
 
+// All are the sockets that systemd has passed to a command that serves several.
+func All(name string) ([]net.Listener, error) {
+	count, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if err != nil || count < 1 || count > 64 {
+		return nil, cli.Errorf(cli.ExitConfig, "write ListenStream= into "+name+".socket", "%q sockets were passed", os.Getenv("LISTEN_FDS"))
+	}
+	var all []net.Listener
+	for fd := firstPassed; fd < firstPassed+count; fd++ {
+		unix.CloseOnExec(fd)
+		f := os.NewFile(uintptr(fd), "passed socket")
+		l, err := net.FileListener(f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("use the sockets that were passed: %w", err)
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
 // passed is the socket that was passed. Its owner and mode are what its unit says.
 func passed(name, count string) (net.Listener, error) {
 	if count != "1" {

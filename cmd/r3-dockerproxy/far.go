@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode"
+
+	"jumpsuite/dockerproxy"
+	"jumpsuite/internal/audit"
+	"jumpsuite/internal/cli"
+	"jumpsuite/internal/keys"
+	"jumpsuite/internal/tunnel"
+	"jumpsuite/internal/witness"
+	"jumpsuite/policy"
+)
+
+// maxCarriers bounds the connections that bring streams from jump servers: an
+// SSM session each.
+const maxCarriers = 64
+
+// far serves callers from jump servers.
+type far struct {
+	gate   *dockerproxy.Gate
+	store  keys.Store
+	own    ed25519.PrivateKey
+	host   string // as it names itself to jump servers
+	record func(*audit.Event) error
+	log    *slog.Logger
+
+	check    agentCheck
+	document string // of sessions that may come, where check is require
+	look     func(net.Conn) (witness.Session, error)
+
+	trusted atomic.Pointer[keys.Set] // nil: nobody
+
+	reloading sync.Mutex
+	failed    string // why the lists could not be read the last time
+
+	mu   sync.Mutex
+	open map[*tunnel.Conn]struct{}
+}
+
+// agentCheck is what is done about the SSM session behind a connection.
+type agentCheck string
+
+const (
+	checkOff     agentCheck = "off"
+	checkRecord  agentCheck = "record"  // look, and write it to the audit log
+	checkRequire agentCheck = "require" // and refuse what has none, or one of another document
+)
+
+// serve takes connections until l is closed. Those that are open go on until
+// they end; ending stopping makes them take no more streams, and ending ctx
+// closes them.
+func (f *far) serve(ctx, stopping context.Context, l net.Listener) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	places := make(chan struct{}, maxCarriers)
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if stopping.Err() != nil {
+				return nil
+			}
+			if temporary(ctx, err) {
+				continue
+			}
+			return fmt.Errorf("accept connections: %w", err)
+		}
+		select {
+		case places <- struct{}{}:
+		default:
+			f.log.Warn("too many sessions at a time", "most", maxCarriers)
+			conn.Close()
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-places }()
+			f.carry(ctx, stopping, conn)
+		})
+	}
+}
+
+// temporary waits out shortages.
+func temporary(ctx context.Context, err error) bool {
+	if errors.Is(err, net.ErrClosed) {
+		return false
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(100 * time.Millisecond):
+		return true
+	}
+}
+
+func (f *far) carry(ctx, stopping context.Context, conn net.Conn) {
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	s, err := f.session(conn)
+	if err != nil && f.check == checkRequire {
+		f.log.Warn("a connection without an SSM session was refused", "err", err)
+		conn.Close()
+		return
+	}
+	behind := describe(s, err)
+	if err := tunnel.Serve(stopping, conn, func(stream net.Conn) { f.stream(ctx, stream, behind) }); err != nil {
+		f.log.Warn("a session from a jump server ended", "err", err, "behind", behind)
+	}
+}
+
+// session is the SSM session behind a connection.
+func (f *far) session(conn net.Conn) (witness.Session, error) {
+	if f.check == checkOff {
+		return witness.Session{}, errNotLooked
+	}
+	s, err := f.look(conn)
+	if err == nil && f.check == checkRequire && s.Document != f.document {
+		err = fmt.Errorf("session %s was started with the document %s, not %s", s.ID, s.Document, f.document)
+	}
+	return s, err
+}
+
+var errNotLooked = errors.New("not looked for")
+
+// describe is what the audit log says of the session behind a connection.
+func describe(s witness.Session, err error) string {
+	if err != nil {
+		return fmt.Sprintf("ssm session unknown: %v", err)
+	}
+	return fmt.Sprintf("ssm session %s of %s by %s", s.ID, s.Document, s.Owner)
+}
+
+// stream serves one caller's connection.
+func (f *far) stream(ctx context.Context, s net.Conn, behind string) {
+	id := tunnel.Identity{Key: f.own, Trusted: func(k tunnel.KeyID) bool { return f.trusted.Load().Trusts(k) }}
+	conn, hello, err := tunnel.Accept(ctx, s, id, func(h tunnel.Hello, k tunnel.KeyID) (tunnel.Welcome, error) {
+		return f.decide(h, k, behind)
+	})
+	if err != nil {
+		f.log.Warn("a stream from a jump server was refused", "err", err, "behind", behind)
+		return
+	}
+	defer conn.Close()
+	if !f.enter(conn) {
+		return
+	}
+	defer f.leave(conn)
+	f.gate.ServeConn(ctx, conn, dockerproxy.Caller{
+		UID: hello.UID, Far: hello.Audit,
+		Principal: policy.Principal{User: hello.User, Groups: hello.Groups, Key: string(conn.Key())},
+	})
+}
+
+// decide answers a hello. That somebody came is on record before anything is
+// done for him; what he does has events of its own, with the same id.
+func (f *far) decide(h tunnel.Hello, k tunnel.KeyID, behind string) (tunnel.Welcome, error) {
+	refused := f.refuse(h)
+	now := time.Now()
+	e := audit.Event{
+		Time: now, ID: audit.NewID(now), Kind: audit.Decision, Action: "tunnel.open", Verdict: audit.Allow, Rule: "keys",
+		Principal:   audit.Principal{UID: h.UID, Name: h.User, Groups: h.Groups, Key: string(k)},
+		Environment: f.gate.Environment, Resource: audit.Resource{Host: f.host}, Detail: behind, Far: h.Audit, Follows: true,
+	}
+	if refused != nil {
+		e.Verdict, e.Rule, e.Reason = audit.Deny, "gate", refused.Error()
+	}
+	if strings.HasPrefix(h.User, "system:") {
+		e.Principal.Name = "not " + h.User // the log's own are called so
+	}
+	if err := f.record(&e); err != nil {
+		return tunnel.Welcome{}, cli.Errorf(cli.ExitAudit, "an administrator of the host looks why", "it cannot be recorded, and so is not done: %w", err)
+	}
+	return tunnel.Welcome{Environment: f.gate.Environment, Host: f.host, Version: cli.Version()}, refused
+}
+
+// refuse says why a hello cannot be accepted.
+func (f *far) refuse(h tunnel.Hello) error {
+	strange := func(s string) bool {
+		return strings.ContainsRune(s, ':') || strings.IndexFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) >= 0
+	}
+	switch {
+	case h.Environment != "" && h.Environment != f.gate.Environment:
+		return cli.Errorf(cli.ExitNotAllowed, "leave --environment out, or name another host", "%s is in the environment %s, not in %s", f.host, f.gate.Environment, h.Environment)
+	case strange(h.User):
+		return cli.Errorf(cli.ExitNotAllowed, "", "%q is no name of a user", h.User)
+	}
+	for _, g := range h.Groups {
+		if strange(g) {
+			return cli.Errorf(cli.ExitNotAllowed, "", "%q is no name of a group", g)
+		}
+	}
+	return nil
+}
+
+// enter keeps a connection, for the day on which its key is not trusted any
+// more; that may have been while it was being accepted.
+func (f *far) enter(conn *tunnel.Conn) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.trusted.Load().Trusts(conn.Key()) {
+		return false
+	}
+	if f.open == nil {
+		f.open = map[*tunnel.Conn]struct{}{}
+	}
+	f.open[conn] = struct{}{}
+	return true
+}
+
+func (f *far) leave(conn *tunnel.Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.open, conn)
+}
+
+// trust puts a set of keys into force: connections whose key is not in it end.
+func (f *far) trust(set *keys.Set) {
+	f.mu.Lock()
+	f.trusted.Store(set)
+	var ended []*tunnel.Conn
+	for conn := range f.open {
+		if !set.Trusts(conn.Key()) {
+			ended = append(ended, conn)
+		}
+	}
+	f.mu.Unlock()
+	for _, conn := range ended {
+		f.log.Warn("the key of an open connection is not trusted any more", "key", conn.Key())
+		go conn.Close() // it says goodbye first, which may take a while
+	}
+}
+
+// reload reads the keys again. While they cannot be read nobody is trusted.
+func (f *far) reload() {
+	f.reloading.Lock()
+	defer f.reloading.Unlock()
+	set, err := f.store.Load(keys.JumpServers)
+	if err != nil && err.Error() != f.failed {
+		f.log.Error("no jump server is trusted until the lists of keys can be read", "err", err)
+	}
+	f.failed = ""
+	if err != nil {
+		f.failed = err.Error()
+	}
+	f.trust(set)
+}
+
+// keysEvery is how soon it is noticed that a list of keys was changed: fetching
+// them is others' business, and they do not tell.
+const keysEvery = 10 * time.Second
+
+func (f *far) watchKeys(ctx context.Context) {
+	tick := time.NewTicker(keysEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			f.reload()
+		}
+	}
+}

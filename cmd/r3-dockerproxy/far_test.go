@@ -1,0 +1,293 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"jumpsuite/internal/audit"
+	"jumpsuite/internal/keys"
+	"jumpsuite/internal/tunnel"
+)
+
+// jump is a jump server.
+type jump struct {
+	t    *testing.T
+	key  ed25519.PrivateKey
+	gate *proxy
+}
+
+// newJump is a jump server whose key the gate trusts.
+func newJump(t *testing.T, p *proxy) *jump {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := &jump{t: t, key: key, gate: p}
+	if err := p.store.Trust(keys.Entry{Key: keys.ID(key), Name: "jump"}); err != nil {
+		t.Fatal(err)
+	}
+	p.reload()
+	return j
+}
+
+// reload makes the gate read everything again, and waits until it has.
+func (p *proxy) reload() {
+	p.t.Helper()
+	p.mu.Lock()
+	p.log.Reset()
+	p.mu.Unlock()
+	p.cmd.Process.Signal(syscall.SIGHUP)
+	eventually(p.t, "the policy was read again", func() bool { return p.said("was read again") })
+	time.Sleep(50 * time.Millisecond) // the keys come after the policy
+}
+
+var tcpAddress = regexp.MustCompile(`127\.0\.0\.1:\d+`)
+
+func startFar(t *testing.T, more ...string) (p *proxy, address string) {
+	t.Helper()
+	p = start(t, "unix:///nonexistent", append([]string{"--listen", "tcp://127.0.0.1:0"}, more...)...)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p, tcpAddress.FindString(p.log.String())
+}
+
+func (j *jump) carry(address string) (*tunnel.Carrier, error) {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	c, err := tunnel.Carry(j.t.Context(), conn)
+	if err == nil {
+		j.t.Cleanup(func() { c.Close() })
+	}
+	return c, err
+}
+
+func (j *jump) open(c *tunnel.Carrier, h tunnel.Hello) (*tunnel.Conn, error) {
+	j.t.Helper()
+	s, err := c.Open(j.t.Context())
+	if err != nil {
+		return nil, err
+	}
+	conn, err := tunnel.Client(j.t.Context(), s, tunnel.Identity{Key: j.key, Trusted: func(k tunnel.KeyID) bool {
+		own, err := j.gate.store.Public()
+		return err == nil && k == own[0]
+	}}, h)
+	if err != nil {
+		return nil, err
+	}
+	j.t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(patient))
+	_, err = conn.Welcome()
+	return conn, err
+}
+
+var devHello = tunnel.Hello{User: "dev1", UID: 1001, Groups: []string{"dev"}, Audit: "0198c0de", Environment: "test"}
+
+func ask(t *testing.T, conn net.Conn, path string) string {
+	t.Helper()
+	conn.Write([]byte("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n"))
+	b := make([]byte, 64<<10)
+	n, err := conn.Read(b)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[:n])
+}
+
+const devPolicy = testPolicy + `
+  - name: dev-looks
+    effect: allow
+    principals: [user:dev1]
+    actions: [docker.version, docker.ps]
+    environments: [test]
+`
+
+func TestAJumpServersCallersComeInByItsKey(t *testing.T) {
+	needRoot(t)
+	p, address := startFar(t)
+	p.write(devPolicy)
+	j := newJump(t, p)
+	c, err := j.carry(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := j.open(c, devHello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(t, conn, "/v1.41/version"); !strings.Contains(got, "502") || !strings.Contains(got, "cannot be reached") {
+		t.Errorf("what is allowed: got %q", got)
+	}
+	conn, err = j.open(c, devHello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(t, conn, "/v1.41/containers/json"); !strings.Contains(got, "403") || !strings.Contains(got, "rule jump-servers") {
+		t.Errorf("what the jump server may not vouch for: got %q", got)
+	}
+	checkFarLog(t, filepath.Join(p.dir, "audit", "audit.log"), keys.ID(j.key))
+}
+
+// checkFarLog reads the log of the test above.
+func checkFarLog(t *testing.T, path string, key tunnel.KeyID) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	came := 0
+	for line := range bytes.Lines(b) {
+		e, err := audit.ParseLine(bytes.TrimSuffix(line, []byte("\n")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Action != "tunnel.open" {
+			continue
+		}
+		came++
+		if e.Principal.Name != "dev1" || e.Principal.Key != string(key) || e.Far != "0198c0de" || !strings.Contains(e.Detail, "ssm session unknown") {
+			t.Errorf("got %+v", e)
+		}
+	}
+	if came != 2 {
+		t.Errorf("got %d events of who came, want 2", came)
+	}
+}
+
+func TestWhoIsRefusedAtTheDoor(t *testing.T) {
+	needRoot(t)
+	p, address := startFar(t)
+	j := newJump(t, p)
+	stranger := &jump{t: t, gate: p}
+	_, stranger.key, _ = ed25519.GenerateKey(nil)
+	c, err := j.carry(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere, system, escape := devHello, devHello, devHello
+	elsewhere.Environment, system.User, escape.Groups = "prod", "system:reaper", []string{"dev\x1b[2J"}
+	for _, tt := range []struct {
+		name  string
+		by    *jump
+		hello tunnel.Hello
+		says  string
+	}{
+		{"a key that is not trusted", stranger, devHello, "does not trust this jump server's key"},
+		{"another environment", j, elsewhere, "is in the environment test, not in prod"},
+		{"a name of the log's own", j, system, "is no name of a user"},
+		{"a group that is none", j, escape, "is no name of a group"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := tt.by.open(c, tt.hello); err == nil || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("got %v, want %q", err, tt.says)
+			}
+		})
+	}
+}
+
+func TestARevokedKeysConnectionsEnd(t *testing.T) {
+	needRoot(t)
+	p, address := startFar(t)
+	j, other := newJump(t, p), newJump(t, p)
+	var conns []*tunnel.Conn
+	for _, who := range []*jump{j, other} {
+		c, err := who.carry(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := who.open(c, devHello)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+	}
+	if err := p.store.Revoke(keys.Entry{Key: keys.ID(j.key), Name: "jump"}); err != nil {
+		t.Fatal(err)
+	}
+	p.reload()
+	if n, err := conns[0].Read(make([]byte, 1)); err == nil {
+		t.Errorf("the revoked key's: got %d bytes and no error", n)
+	}
+	if got := ask(t, conns[1], "/_ping"); !strings.Contains(got, "502") {
+		t.Errorf("the other's: got %q", got)
+	}
+}
+
+// A gate that is stopped takes no more, and lets what is open end.
+func TestItDrains(t *testing.T) {
+	needRoot(t)
+	p, address := startFar(t)
+	j := newJump(t, p)
+	c, err := j.carry(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := j.open(c, devHello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-c.Leaving():
+	case <-time.After(patient):
+		t.Fatal("the jump server does not learn of it")
+	}
+	if _, err := j.carry(address); err == nil {
+		t.Error("it takes another session")
+	}
+	if got := ask(t, conn, "/_ping"); !strings.Contains(got, "502") {
+		t.Errorf("what was open: got %q", got)
+	}
+	select {
+	case <-p.done:
+		t.Error("it did not wait")
+	default:
+	}
+	conn.Close()
+	eventually(t, "no stream is open", func() bool { return c.Streams() == 0 })
+	c.Close()
+	select {
+	case <-p.done:
+	case <-time.After(patient):
+		t.Fatal("it does not stop")
+	}
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("got exit %d, want 0", code)
+	}
+}
+
+func TestWhereASessionIsRequiredNoOtherConnectionIsServed(t *testing.T) {
+	needRoot(t)
+	p, address := startFar(t, "--agent-check", "require")
+	j := newJump(t, p)
+	var none *tunnel.NoGateError
+	if _, err := j.carry(address); !errors.As(err, &none) {
+		t.Errorf("got %v, want that no gate answers", err)
+	}
+	eventually(t, "the log says why", func() bool { return p.said("without an SSM session was refused") })
+}
+
+func TestHealth(t *testing.T) {
+	needRoot(t)
+	p := start(t, "unix:///nonexistent")
+	o := options{unix: p.socket}
+	if err := o.health(context.Background()); err == nil || !strings.Contains(err.Error(), "the gate answers 502") {
+		t.Errorf("without an Engine: got %v", err)
+	}
+	o.unix += "x"
+	if err := o.health(context.Background()); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("without a gate: got %v", err)
+	}
+}
