@@ -46,10 +46,10 @@ func TestOutputAndCodesAreDockersOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"ps", "-a", "--no-trunc"}, {"ps", "--format", "json"}, {"ps", "-q", "--filter", "name=same"}, {"run", "--annotation", "a=b", "lab/web:1"}, {"start", "--checkpoint", "x", "same"},
+		{"ps", "-a", "--no-trunc"}, {"ps", "--format", "json"}, {"ps", "-q", "--filter", "name=same"}, {"start", "--checkpoint", "x", "same"},
 		{"images"}, {"images", "--digests"}, {"images", "-q", "nosuch"},
 		{"logs", "same"}, {"logs", "-t", "same"}, {"logs", "--tail", "1", "same"}, {"logs", "nosuch"}, {"logs"},
-		{"exec", "same", "echo", "x"}, {"exec", "same", "sh", "-c", "exit 42"}, {"exec", "failed", "true"}, {"exec", "nosuch", "true"}, {"exec", "same"},
+		{"exec", "same", "echo", "x"}, {"exec", "same", "sh", "-c", "exit 42"}, {"exec", "failed", "true"}, {"exec", "nosuch", "true"}, {"exec", "same"}, {"exec", "same", "nosuch"},
 		{"exec", "-it", "same", "sh"},
 		{"inspect", "same", "--format", "{{.Id}} {{.State.Status}} {{json .Config.Cmd}} {{.HostConfig.NetworkMode}}"}, {"inspect", "nosuch"}, {"inspect", "same", "nosuch", "--format", "{{.Name}}"},
 		{"inspect", "--type", "image", "lab/web:1", "-f", "{{.Id}}"}, {"inspect", "--type", "container", "lab/web:1"}, {"inspect", "same", "--format", "{{.Nonsense}}"}, {"inspect"},
