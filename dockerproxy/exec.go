@@ -44,14 +44,22 @@ type execution struct {
 	recording atomic.Pointer[Recording]
 }
 
+// execRequest is what a client sends. Docker's library for Python repeats the
+// container; the path is what counts, and that is all that goes on.
+type execRequest struct {
+	container.ExecOptions
+	Container string
+}
+
 func serveExecCreate(x *exchange) error {
-	var o container.ExecOptions
-	if err := unmarshal(x.body, &o); err != nil {
+	var sent execRequest
+	if err := unmarshal(x.body, &sent); err != nil {
 		return err
 	}
-	if err := judge(&o, execVerdicts); err != nil {
+	if err := judge(&sent, execVerdicts); err != nil {
 		return err
 	}
+	o := sent.ExecOptions
 	clampConsole(o.ConsoleSize)
 	t, err := x.find()
 	if err != nil {
@@ -307,6 +315,8 @@ func (x *exchange) startAttached(e *execution, o *container.ExecStartOptions, st
 	}
 	over := x.running(e)
 	defer over()
+	t, stop := x.bounded(d.Obligations.Limits.Session, t)
+	defer stop()
 	err = x.hijack(&ask{method: http.MethodPost, path: "/exec/" + e.id + "/start", body: o}, stays, t)
 	e.recording.Store(nil)
 	result := x.afterExec(e, err)

@@ -183,6 +183,7 @@ var execVerdicts = verdicts{
 	"WorkingDir":   only(texts(workDir)),                        // policy
 	"Cmd":          only(arguments),                             // policy
 	"Detach":       ok,                                          // says nothing; the start does
+	"Container":    ok,                                          // says nothing; the path does
 }
 
 var execStartVerdicts = verdicts{

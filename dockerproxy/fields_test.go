@@ -16,7 +16,7 @@ var bodies = []struct {
 	table verdicts
 }{
 	{"create", reflect.TypeFor[container.CreateRequest](), createVerdicts},
-	{"exec", reflect.TypeFor[container.ExecOptions](), execVerdicts},
+	{"exec", reflect.TypeFor[execRequest](), execVerdicts},
 	{"exec start", reflect.TypeFor[container.ExecStartOptions](), execStartVerdicts},
 }
 

@@ -49,7 +49,7 @@ var operations = []operation{
 		query: params{"since": timestamp, "until": timestamp, "filters": dropped}},
 
 	{name: "ps", method: http.MethodGet, pattern: "containers/json", action: policy.DockerPs, serve: servePs,
-		query: params{"all": yesNo, "size": yesNo, "limit": number(-1, 1<<31), "filters": containerFilters}},
+		query: params{"all": yesNo, "size": yesNo, "limit": number(-1, 1<<31), "trunc_cmd": dropped, "filters": containerFilters}},
 	{name: "inspect", method: http.MethodGet, pattern: "containers/{ref}/json", action: policy.DockerInspect, serve: serveInspect,
 		query: params{"size": yesNo}},
 	{name: "logs", method: http.MethodGet, pattern: "containers/{ref}/logs", action: policy.DockerLogs, serve: serveLogs,
@@ -58,7 +58,7 @@ var operations = []operation{
 	{name: "stats", method: http.MethodGet, pattern: "containers/{ref}/stats", action: policy.DockerStats, serve: serveStats,
 		query: params{"stream": yesNo, "one-shot": yesNo}},
 	{name: "images", method: http.MethodGet, pattern: "images/json", action: policy.DockerImages, serve: serveImages,
-		query: params{"all": yesNo, "digests": yesNo, "shared-size": yesNo, "manifests": yesNo,
+		query: params{"all": yesNo, "digests": yesNo, "shared-size": yesNo, "manifests": yesNo, "only_ids": off("only_ids"),
 			"filters": filters("before", "dangling", "label", "reference", "since", "until")}},
 	{name: "inspect image", method: http.MethodGet, pattern: "images/{name}/json", action: policy.DockerInspect, serve: serveInspectImage,
 		query: params{"manifests": yesNo, "platform": mustBeEmpty("platform")}},
@@ -86,7 +86,7 @@ var operations = []operation{
 	{name: "stop", method: http.MethodPost, pattern: "containers/{ref}/stop", action: policy.DockerStop, serve: serveStop,
 		query: params{"t": number(-1, 60), "signal": signal}},
 	{name: "rm", method: http.MethodDelete, pattern: "containers/{ref}", action: policy.DockerRm, serve: serveRemove,
-		query: params{"force": yesNo, "v": yesNo}},
+		query: params{"force": yesNo, "v": yesNo, "link": off("link")}},
 
 	// What gates ask each other, and the CLI its gate.
 	{name: "outlook", method: http.MethodGet, pattern: "jumpsuite/containers/{ref}", serve: serveOutlook},

@@ -127,7 +127,7 @@ func mustBeEmpty(name string) param {
 func off(name string) param {
 	return func(v string) (string, error) {
 		on, err := boolean(v)
-		if on != "" {
+		if on == "1" {
 			err = badRequest("%s is not available here", name)
 		}
 		return "", err

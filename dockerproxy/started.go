@@ -306,6 +306,8 @@ func (x *exchange) attach(t *target, q policy.Request, d policy.Decision) error 
 		defer time.AfterFunc(attachTime, func() { x.endUnlessStarted(t.ID, cancel) }).Stop()
 	}
 	x.ctx = ctx
+	taps, stop := x.bounded(d.Obligations.Limits.Session, taps)
+	defer stop()
 	err = x.hijack(&ask{method: http.MethodPost, path: "/containers/" + t.ID + "/attach", query: x.query}, stillSo(q, d), taps)
 	var result audit.Result
 	if rec != nil {

@@ -16,10 +16,11 @@ func (r *reader) limits(n *yaml.Node, l Limits) Limits {
 	if n == nil {
 		return l
 	}
-	o := r.object(n, "limits", "exec", "run", "start", "redact")
+	o := r.object(n, "limits", "exec", "run", "start", "session", "redact")
 	r.exec(o.optional("exec"), &l.Exec)
 	r.run(o.optional("run"), &l.Run)
 	r.start(o.optional("start"), &l.Start)
+	r.session(o.optional("session"), &l.Session)
 	r.strings(o, "redact", &l.Redact, func(n *yaml.Node) string { return r.glob(n, variableName, "a variable").text })
 	return l
 }
@@ -65,6 +66,15 @@ func (r *reader) start(n *yaml.Node, l *StartLimits) {
 	o := r.object(n, "limits.start", "for", "escapes")
 	r.duration(o.optional("for"), &l.For)
 	r.strings(o, "escapes", &l.Escapes, r.typeName)
+}
+
+func (r *reader) session(n *yaml.Node, l *SessionLimits) {
+	if n == nil {
+		return
+	}
+	o := r.object(n, "limits.session", "idle", "for")
+	r.duration(o.optional("idle"), &l.Idle)
+	r.duration(o.optional("for"), &l.For)
 }
 
 var (

@@ -168,10 +168,18 @@ func (r Recording) String() string {
 // Limits are the bounds of what rules allow in an environment. DefaultLimits
 // are those of a file that says nothing.
 type Limits struct {
-	Exec   ExecLimits
-	Run    RunLimits
-	Start  StartLimits
-	Redact []string // patterns of names of environment variables; their values are not shown
+	Exec    ExecLimits
+	Run     RunLimits
+	Start   StartLimits
+	Session SessionLimits
+	Redact  []string // patterns of names of environment variables; their values are not shown
+}
+
+// SessionLimits bound the streams in which a person is in a container: those of
+// exec, and of what run and start attach to. Zero is no bound.
+type SessionLimits struct {
+	Idle time.Duration // without a byte in either direction
+	For  time.Duration // altogether
 }
 
 // ExecLimits bound docker.exec.
