@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 )
@@ -287,5 +288,21 @@ func TestSmallPiecesOfAConversationAreNoBurst(t *testing.T) {
 	}
 	if m.quick != 0 {
 		t.Errorf("after small pieces: got %d quick ones, want none", m.quick)
+	}
+}
+
+// A busy Engine takes its time between two large pieces: they are a burst all
+// the same, until one comes late.
+func TestLargePiecesOfAConversationAreABurst(t *testing.T) {
+	var m meter
+	now := time.Now()
+	for i := range burst {
+		now = now.Add(4 * lull)
+		if got := m.worthIt(bulkPiece, now, bulkLull); got != (i == burst-1) {
+			t.Errorf("after %d large pieces: worth waiting %v", i+1, got)
+		}
+	}
+	if m.worthIt(bulkPiece, now.Add(2*bulkLull), bulkLull) {
+		t.Error("after a pause: worth waiting, want it passed on at once")
 	}
 }

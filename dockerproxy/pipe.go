@@ -121,21 +121,31 @@ const (
 	lull   = 200 * time.Microsecond // unless this long nothing comes;
 	gather = 500 * time.Microsecond // then more is waited for, after each
 
+	// On a stream that others converse on only large pieces count. They take the
+	// Engine longer: on a busy host a millisecond goes by between two.
 	bulkPiece = 4 << 10 // bytes
+	bulkLull  = 2 * time.Millisecond
 )
 
 // passed notes a piece of n bytes that was passed on, and waits in a burst.
-func (m *meter) passed(n int) {
-	now := time.Now()
+func (m *meter) passed(n int) { m.pass(n, lull) }
+
+func (m *meter) pass(n int, lull time.Duration) {
+	if m.worthIt(n, time.Now(), lull) {
+		time.Sleep(gather)
+		m.last = time.Now()
+	}
+}
+
+// worthIt reports whether more is worth waiting for after a piece that was
+// passed on at now.
+func (m *meter) worthIt(n int, now time.Time, lull time.Duration) bool {
 	if now.Sub(m.last) > lull {
 		m.quick = 0
 	}
 	m.last = now
-	if m.quick++; m.quick < burst || n >= payload/2 {
-		return
-	}
-	time.Sleep(gather)
-	m.last = time.Now()
+	m.quick++
+	return m.quick >= burst && n < payload/2
 }
 
 // bulk is passed for a stream that others converse on: only what comes in large
@@ -145,7 +155,7 @@ func (m *meter) bulk(n int) {
 		m.quick = 0
 		return
 	}
-	m.passed(n)
+	m.pass(n, bulkLull)
 }
 
 // copyChunked passes an answer's body on as chunks of what is there at a time.

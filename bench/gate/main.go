@@ -10,10 +10,11 @@
 // The yardsticks are modes of this program, which links more than they need: the
 // memory of theirs that counts is the difference between idle and busy.
 //
-//	go run ./bench/gate [-rounds 7] [-only NAME]
+//	go run ./bench/gate [-rounds 7] [-only NAME] [-also BUILD] [-volume BYTES]
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -22,7 +23,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -36,10 +39,12 @@ func main() {
 	}
 	rounds := flag.Int("rounds", 7, "how often each is measured")
 	only := flag.String("only", "", "measure this one alone")
+	flag.IntVar(&volume, "volume", volume, "`BYTES` that go through an exec")
+	also := flag.String("also", "", "another build of r3-dockerproxy to measure in the same rounds")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	fail(measure(ctx, *rounds, *only))
+	fail(measure(ctx, *rounds, *only, *also))
 }
 
 func fail(err error) {
@@ -56,20 +61,24 @@ type way struct {
 	cmd    *exec.Cmd // nil: the Engine itself
 }
 
-// ways starts a process for each way. They end when their input does.
-func ways(dir, engine string) ([]way, error) {
+// ways starts a process for each way.
+func ways(dir, engine, also string) ([]way, error) {
 	all := []way{{name: "direct", socket: engine}}
 	if err := clear(dir); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"relay", "reverseproxy", "gate"} {
+	names := []string{"relay", "reverseproxy", "gate"}
+	if also != "" {
+		names = append(names, "also")
+	}
+	for _, name := range names {
 		w := way{name: name, socket: filepath.Join(dir, name+".sock")}
 		var err error
-		if w.cmd, err = command(name, dir, engine); err != nil {
+		if w.cmd, err = command(name, dir, engine, also); err != nil {
 			return nil, err
 		}
 		w.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		if err := w.cmd.Start(); err != nil {
+		if err := startForGood(w.cmd); err != nil {
 			return nil, err
 		}
 		all = append(all, w)
@@ -82,6 +91,18 @@ func ways(dir, engine string) ([]way, error) {
 	return all, nil
 }
 
+// startForGood starts cmd from a thread that stays: the process is told to end
+// with the thread that started it, and Go ends threads of its own accord.
+func startForGood(cmd *exec.Cmd) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		started <- cmd.Start()
+		select {}
+	}()
+	return <-started
+}
+
 // clear removes the sockets of a former set of ways.
 func clear(dir string) error {
 	old, err := filepath.Glob(filepath.Join(dir, "*.sock"))
@@ -91,9 +112,16 @@ func clear(dir string) error {
 	return err
 }
 
-func command(name, dir, engine string) (*exec.Cmd, error) {
-	if name == "gate" {
-		return gate(dir, engine)
+func command(name, dir, engine, also string) (*exec.Cmd, error) {
+	switch name {
+	case "gate":
+		binary, err := build(dir)
+		if err != nil {
+			return nil, err
+		}
+		return gate(binary, name, dir, engine)
+	case "also":
+		return gate(also, name, dir, engine)
 	}
 	cmd := exec.Command("/proc/self/exe", "serve", name, dir)
 	cmd.Env, cmd.Stderr = append(os.Environ(), "BENCH_ENGINE="+engine), os.Stderr
@@ -111,7 +139,7 @@ func answers(socket string) error {
 	return err
 }
 
-func measure(ctx context.Context, rounds int, only string) error {
+func measure(ctx context.Context, rounds int, only, also string) error {
 	dir, err := os.MkdirTemp("", "gate-bench-")
 	if err != nil {
 		return err
@@ -123,7 +151,7 @@ func measure(ctx context.Context, rounds int, only string) error {
 	}
 	defer d.Close()
 	engine := d.Host()[len("unix://"):]
-	all, err := ways(dir, engine)
+	all, err := ways(dir, engine, also)
 	if err != nil {
 		return err
 	}
@@ -166,14 +194,16 @@ type bench struct {
 }
 
 func (b bench) run(all []way, rounds int) error {
-	got := make([][]float64, len(all))
+	got, spent := make([][]float64, len(all)), make([]time.Duration, len(all))
 	for range rounds {
 		for i, w := range all {
+			before := w.spent()
 			v, err := b.one(w.socket)
 			if err != nil {
 				return fmt.Errorf("%s: %w", w.name, err)
 			}
 			got[i] = append(got[i], v)
+			spent[i] += w.spent() - before
 		}
 	}
 	fmt.Printf("%-34s", b.name)
@@ -184,7 +214,28 @@ func (b bench) run(all []way, rounds int) error {
 		}
 	}
 	fmt.Printf("   wanted %s\n", b.wanted())
+	fmt.Printf("%-34s", "  processor time of it, a round")
+	for i, w := range all[1:] {
+		fmt.Printf("  %s %v", w.name, (spent[i+1] / time.Duration(rounds)).Round(time.Millisecond))
+	}
+	fmt.Println()
 	return nil
+}
+
+// spent is the processor time of the way's process so far, in steps of a
+// hundredth of a second (proc(5), stat).
+func (w way) spent() time.Duration {
+	if w.cmd == nil {
+		return 0
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", w.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	var user, system int64
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	fmt.Sscan(fields[11]+" "+fields[12], &user, &system)
+	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
 func (b bench) compare(way, direct []float64) string {

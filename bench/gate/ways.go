@@ -83,21 +83,27 @@ rules:
     environments: ["*"]
 `
 
-// gate is the command that is shipped, policy, audit log and all.
-func gate(dir, engine string) (*exec.Cmd, error) {
-	binary := filepath.Join(dir, "r3-dockerproxy")
-	if _, err := os.Stat(binary); err != nil {
-		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "jumpsuite/cmd/r3-dockerproxy")
-		build.Env, build.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
-		if err := build.Run(); err != nil {
-			return nil, fmt.Errorf("build r3-dockerproxy: %w", err)
-		}
+// build makes the command as it is shipped.
+func build(dir string) (binary string, err error) {
+	binary = filepath.Join(dir, "r3-dockerproxy")
+	if _, err := os.Stat(binary); err == nil {
+		return binary, nil
 	}
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "jumpsuite/cmd/r3-dockerproxy")
+	cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("build r3-dockerproxy: %w", err)
+	}
+	return binary, nil
+}
+
+// gate is the command that is shipped, policy, audit log and all.
+func gate(binary, name, dir, engine string) (*exec.Cmd, error) {
 	file := filepath.Join(dir, "policy.yaml")
 	if err := os.WriteFile(file, []byte(benchPolicy), 0o600); err != nil {
 		return nil, err
 	}
 	return exec.Command(binary, "--policy", file, "--environment", "bench",
-		"--listen", "unix://"+filepath.Join(dir, "gate.sock"), "--engine", "unix://"+engine,
-		"--leases", filepath.Join(dir, "leases"), "--audit", filepath.Join(dir, "audit")), nil
+		"--listen", "unix://"+filepath.Join(dir, name+".sock"), "--engine", "unix://"+engine,
+		"--leases", filepath.Join(dir, name+".leases"), "--audit", filepath.Join(dir, name+".audit")), nil
 }

@@ -187,7 +187,7 @@ func logs(id string) func(string) (float64, error) {
 	}
 }
 
-const volume = 256 << 20 // bytes that go through an exec
+var volume = 256 << 20 // bytes that go through an exec
 
 // execute creates and starts an exec and returns its stream.
 func execute(socket, id string, tty bool, argv ...string) (*client, error) {
@@ -234,7 +234,7 @@ func execUp(id string) func(string) (float64, error) {
 		if !bytes.Contains(out, []byte("records in")) {
 			err = fmt.Errorf("the exec said %q", out)
 		}
-		return volume / time.Since(begin).Seconds(), err
+		return float64(volume) / time.Since(begin).Seconds(), err
 	}
 }
 
@@ -247,7 +247,7 @@ func execDown(id string) func(string) (float64, error) {
 		defer c.close()
 		begin := time.Now()
 		n, err := io.Copy(io.Discard, c.br)
-		if n < volume {
+		if n < int64(volume) {
 			return 0, fmt.Errorf("only %d bytes", n)
 		}
 		return float64(n) / time.Since(begin).Seconds(), err
@@ -294,7 +294,7 @@ func drain(c *client) {
 // silent logs -f.
 func memory(dir string, all []way, p prepared) error {
 	end(all)
-	fresh, err := ways(dir, all[0].socket)
+	fresh, err := ways(dir, all[0].socket, "")
 	if err != nil {
 		return err
 	}
