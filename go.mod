@@ -128,3 +128,5 @@ replace github.com/docker/go-metrics => ./internal/absent/gometrics
 replace go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc => ./internal/absent/otlpmetricgrpc
 
 replace go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc => ./internal/absent/otlptracegrpc
+
+replace github.com/moby/go-archive => ./internal/absent/goarchive

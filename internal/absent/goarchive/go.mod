@@ -1,0 +1,3 @@
+module github.com/moby/go-archive
+
+go 1.26
