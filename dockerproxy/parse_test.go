@@ -306,3 +306,26 @@ func TestLargePiecesOfAConversationAreABurst(t *testing.T) {
 		t.Error("after a pause: worth waiting, want it passed on at once")
 	}
 }
+
+func TestABulkStreamIsWaitedForAsLongAsItIsSlow(t *testing.T) {
+	var m meter
+	for _, tt := range []struct {
+		name  string
+		bytes int
+		want  time.Duration
+	}{
+		{"at first", 32 << 10, gather},
+		{"slow", 32 << 10, 2 * gather},
+		{"slower", 32 << 10, longPause},
+		{"no longer than that", 32 << 10, longPause},
+		{"as it should be", 64 << 10, longPause},
+		{"fast", 128 << 10, longPause / 2},
+		{"faster", 128 << 10, longPause / 4},
+		{"fastest", 128 << 10, shortPause},
+		{"no shorter than that", 128 << 10, shortPause},
+	} {
+		if got := m.adapt(tt.bytes); got != tt.want {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}

@@ -113,7 +113,8 @@ func (s *source) release() {
 // no longer than gather.
 type meter struct {
 	last  time.Time
-	quick int // pieces that came one right after the other
+	quick int           // pieces that came one right after the other
+	pause time.Duration // of a bulk stream; zero: gather
 }
 
 const (
@@ -125,15 +126,29 @@ const (
 	// Engine longer: on a busy host a millisecond goes by between two.
 	bulkPiece = 4 << 10 // bytes
 	bulkLull  = 2 * time.Millisecond
+
+	// They are waited for as long as it takes for about this many bytes to come:
+	// more would fill the socket, and hold the Engine up.
+	bulkLeast, bulkMost   = 48 << 10, 120 << 10
+	shortPause, longPause = 250 * time.Microsecond, 2 * time.Millisecond
 )
 
 // passed notes a piece of n bytes that was passed on, and waits in a burst.
-func (m *meter) passed(n int) { m.pass(n, lull) }
-
-func (m *meter) pass(n int, lull time.Duration) {
+func (m *meter) passed(n int) {
 	if m.worthIt(n, time.Now(), lull) {
-		time.Sleep(gather)
-		m.last = time.Now()
+		m.wait(gather)
+	}
+}
+
+// bulk is passed for a stream that others converse on: only what comes in large
+// pieces is worth waiting for, and nobody waits for its answer.
+func (m *meter) bulk(n int) {
+	if n < bulkPiece {
+		m.quick = 0
+		return
+	}
+	if m.worthIt(n, time.Now(), bulkLull) {
+		m.wait(m.adapt(n))
 	}
 }
 
@@ -148,14 +163,22 @@ func (m *meter) worthIt(n int, now time.Time, lull time.Duration) bool {
 	return m.quick >= burst && n < payload/2
 }
 
-// bulk is passed for a stream that others converse on: only what comes in large
-// pieces is worth waiting for, and nobody waits for its answer.
-func (m *meter) bulk(n int) {
-	if n < bulkPiece {
-		m.quick = 0
-		return
+func (m *meter) wait(d time.Duration) {
+	time.Sleep(d)
+	m.last = time.Now()
+}
+
+// adapt is how long to wait when the last time led to n bytes.
+func (m *meter) adapt(n int) time.Duration {
+	switch {
+	case m.pause == 0:
+		m.pause = gather
+	case n < bulkLeast:
+		m.pause = min(2*m.pause, longPause)
+	case n > bulkMost:
+		m.pause = max(m.pause/2, shortPause)
 	}
-	m.pass(n, bulkLull)
+	return m.pause
 }
 
 // copyChunked passes an answer's body on as chunks of what is there at a time.
