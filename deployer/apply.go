@@ -260,8 +260,8 @@ func deploymentPercents(low, high int) *types.DeploymentConfiguration {
 }
 
 // restore puts the percents back to what they were before the strategy
-// replacing. Someone who changed them since is left alone. It triggers no
-// deployment.
+// replacing. Someone who changed them since is left alone, and whose journal
+// says that they will put them back. It triggers no deployment.
 func (a *attempt) restore(ctx context.Context, low, high int) error {
 	d := a.d
 	put := func(ctx context.Context) error {
@@ -277,7 +277,8 @@ func (a *attempt) restore(ctx context.Context, low, high int) error {
 			return false, err
 		}
 		nowLow, nowHigh := percents(s)
-		return nowLow != 0 || nowHigh != 100, nil
+		next, theirs := d.keeper.theirs(s)
+		return nowLow != 0 || nowHigh != 100 || theirs && next.leftPercents(0, 100), nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 	defer cancel()

@@ -30,6 +30,8 @@ type attempt struct {
 	// whole is whether everything that the service's deployment should have is
 	// there and healthy, so that there is nothing to wait for and to supersede.
 	whole bool
+	// resumed is whether another process began it.
+	resumed bool
 	// replaced is whether the percents of the strategy replacing have been, or
 	// may have been, set.
 	replaced bool
@@ -45,8 +47,7 @@ func (d *Deployer) Deploy(ctx context.Context, r Request) error {
 	if r.Strategy == "" {
 		r.Strategy = Rolling
 	}
-	d.name, d.told = r.ContainerType, map[string]bool{}
-	d.before.Suggest, d.reader.Suggest = d.Suggest, d.Suggest
+	d.start(r.ContainerType)
 	a := &attempt{d: d, r: r}
 	begin, err := a.prepare(ctx)
 	if err != nil || !begin {
@@ -186,8 +187,12 @@ func (a *attempt) unchanged(err error, definition string) error {
 // begin updates the service; the deployment id in the answer is the anchor.
 func (a *attempt) begin(ctx context.Context, definition string) error {
 	var percents *types.DeploymentConfiguration
-	if a.r.Strategy == Replacing && !a.replacesAnyway() {
-		percents, a.replaced = replacing(), true
+	before := a.d.keeper.j.Before
+	switch a.replaced = a.d.keeper.j.Percents; {
+	case a.replaced && a.r.Strategy == Replacing:
+		percents = replacing()
+	case a.replaced: // left so by an attempt that never ended
+		percents = deploymentPercents(before.MinimumHealthy, before.Maximum)
 	}
 	earlier := ids(a.now.Service)
 	after, err := a.d.update(ctx, definition, percents, earlier)
@@ -203,13 +208,6 @@ func (a *attempt) begin(ctx context.Context, definition string) error {
 	})
 	a.d.tell(Event{Kind: Updated, Deployment: a.goal.ID, TaskDefinition: definition, Message: fmt.Sprintf("deployment %s of %s began", a.goal.ID, ecsstatus.ShortName(definition))})
 	return nil
-}
-
-// replacesAnyway reports whether the service replaces by its own settings, and
-// not because an attempt that never ended has left them so.
-func (a *attempt) replacesAnyway() bool {
-	before := a.d.keeper.j.Before
-	return before.MinimumHealthy == 0 && before.Maximum == 100
 }
 
 // see follows the deployment and does what its end asks for.
@@ -263,7 +261,7 @@ func (a *attempt) stopFollowing(ctx context.Context, err error) error {
 func (a *attempt) interrupted(err error, what string) error {
 	message := fmt.Sprintf("%v; %s in AWS: %s of %s", err, what, a.goal.ID, ecsstatus.ShortName(a.goal.Definition))
 	a.d.tell(Event{Kind: Interrupted, Deployment: a.goal.ID, TaskDefinition: a.goal.Definition, Message: message})
-	return cli.Errorf(cli.ExitInterrupted, a.d.lookAt(), "%s", message)
+	return cli.Errorf(cli.ExitInterrupted, a.d.follows(), "%s", message)
 }
 
 func (a *attempt) overtaken(v Verdict) error {
@@ -277,7 +275,7 @@ func (a *attempt) lost(v Verdict) error {
 
 // tidy puts the percents back, however it ended.
 func (a *attempt) tidy(ctx context.Context, err error) error {
-	if !a.replaced {
+	if !a.d.keeper.j.Percents {
 		return err
 	}
 	before := a.d.keeper.j.Before

@@ -43,6 +43,9 @@ type Deployer struct {
 	// for is not done; but a roll-back that is due, and putting the percents back,
 	// go on. If nil, nobody is told.
 	Record func(p *Plan, step string) error
+	// MayFinish is asked before the deployment of a process that has ended is taken
+	// over, with its journal. If nil, it may be.
+	MayFinish func(j Journal) error
 	// Suggest reports whether the person may hear of a container type when the one
 	// that he named is not there. If nil, he may hear of all.
 	Suggest func(containerType string) bool

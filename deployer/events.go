@@ -31,6 +31,8 @@ const (
 	Restored      Kind = "restored"        // minimumHealthyPercent and maximumPercent are as they were
 	Interrupted   Kind = "interrupted"     // the following ended, AWS goes on
 	Unseen        Kind = "unseen"          // nobody watches any more; a failing deployment is followed all the same
+	PickedUp      Kind = "picked-up"       // what is under way, from another process
+	NotBegun      Kind = "not-begun"       // what was picked up had never changed the service
 )
 
 // Event is something that happened. Its JSON is API: docs/deploying.md.

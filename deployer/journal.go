@@ -43,6 +43,9 @@ type Journal struct {
 	MaxFailures int      `json:"maxFailures,omitempty"`
 
 	Before Before `json:"before"`
+	// Percents is whether Before's percents are to be put back: the strategy
+	// replacing has others while it is at it.
+	Percents bool `json:"percents,omitempty"`
 	// Back is the definition to go back to; empty: there is none.
 	Back string `json:"rollbackTo,omitempty"`
 
@@ -141,6 +144,9 @@ func (j Journal) how() string {
 	if j.MaxFailures > 0 {
 		parts = append(parts, fmt.Sprintf("failures=%d", j.MaxFailures))
 	}
+	if j.Percents {
+		parts = append(parts, "percents=restore")
+	}
 	for _, p := range [][2]string{{"digest", j.Digest}, {"deployment", j.Deployment}, {"rollback", j.Return}} {
 		if p[1] != "" {
 			parts = append(parts, p[0]+"="+p[1])
@@ -228,6 +234,7 @@ func (j *Journal) setBefore(definition string, p map[string]string) {
 
 func (j *Journal) setHow(p map[string]string) {
 	j.Strategy, j.MaxFailures = Strategy(p["strategy"]), whole(p["failures"])
+	j.Percents = p["percents"] == "restore" && j.Before.Maximum > 0
 	j.Digest, j.Deployment, j.Return = p["digest"], p["deployment"], p["rollback"]
 }
 

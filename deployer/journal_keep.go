@@ -35,8 +35,9 @@ type keeper struct {
 	arn    string // of the service
 	shelf  shelf  // its path is empty: no file, no lock
 	lock   *lock
-	former string // the holder whose journal the tags had before
-	unsaid bool   // the tags do not have j
+	former string             // the holder whose journal the tags had before
+	now    *ecsstatus.Service // as settled has read it
+	unsaid bool               // the tags do not have j
 }
 
 // shelf is where the journals of a service are on this machine.
@@ -112,6 +113,7 @@ func (a *attempt) journal() Journal {
 	j := Journal{Attempt: mark(), State: StateBegun, Began: now, ContainerType: s.Name, Reason: a.r.Reason,
 		Image: a.plan.To, Container: a.plan.Container, Digest: a.plan.Digest, Strategy: a.r.Strategy, MaxFailures: a.r.MaxFailures,
 		Before: Before{Definition: a.plan.Base, Desired: s.Desired, MinimumHealthy: low, Maximum: high, Breaker: breaker(s)}, Back: a.plan.Back}
+	j.Percents = a.r.Strategy == Replacing && (low != 0 || high != 100)
 	if p := s.Primary(); p != nil {
 		j.Before.Deployment = p.ID
 	}
@@ -123,15 +125,15 @@ func (a *attempt) journal() Journal {
 func (j Journal) inherit(former Journal) Journal {
 	if former.leftPercents(j.Before.MinimumHealthy, j.Before.Maximum) {
 		j.Before.MinimumHealthy, j.Before.Maximum = former.Before.MinimumHealthy, former.Before.Maximum
+		j.Percents = true
 	}
 	return j
 }
 
 // leftPercents reports whether a service's percents are those of the strategy
-// replacing, left behind by a journal that says what they were before.
+// replacing, left behind by an attempt that was to put others back.
 func (j Journal) leftPercents(low, high int) bool {
-	return j.Strategy == Replacing && !j.State.Ended() && low == 0 && high == 100 && j.Before.Maximum > 0 &&
-		(j.Before.MinimumHealthy != 0 || j.Before.Maximum != 100)
+	return j.Percents && !j.State.Ended() && low == 0 && high == 100 && j.Before.Maximum > 0
 }
 
 func (d *Deployer) newKeeper(s *ecsstatus.Service, j Journal) *keeper {
@@ -262,31 +264,42 @@ func (a *attempt) mine(ctx context.Context) error {
 	if k == nil {
 		return nil
 	}
-	var now *ecsstatus.Service
-	limited, cancel := context.WithTimeout(ctx, changeTime)
-	defer cancel()
-	there, err := a.d.settle(limited, func(ctx context.Context) (done bool, err error) {
-		if now, err = a.d.reader.Service(ctx, a.r.ContainerType); err != nil {
-			return false, err
-		}
-		j, ok := JournalOf(now)
-		return ok && j.Holder != k.former, nil
-	})
-	switch {
-	case ctx.Err() != nil:
-		return cli.Errorf(cli.ExitInterrupted, "", "%v", context.Cause(ctx))
-	case err != nil:
-		return fmt.Errorf("read the journal of %s again: %w", a.r.ContainerType, err)
-	case !there:
-		return cli.Errorf(cli.ExitUnavailable, "try again", "AWS does not show the journal of %s that was written into the service's tags", a.r.ContainerType)
+	j, theirs, err := k.settled(ctx)
+	if err != nil {
+		return err
 	}
-	if j, theirs := k.theirs(now); theirs {
+	if theirs {
 		return cli.Errorf(cli.ExitBusy, a.d.follows(), "another deployment of %s began at the same time: %s", a.r.ContainerType, j.Who())
 	}
+	now := k.now
 	if p := now.Primary(); p != nil && !a.r.Supersede && !ids(a.now.Service)[p.ID] {
 		return cli.Errorf(cli.ExitBusy, a.d.follows(), "another deployment of %s began meanwhile: %s to %s", a.r.ContainerType, p.ID, ecsstatus.ShortName(p.TaskDefinition))
 	}
 	return nil
+}
+
+// settled reads the journal in the tags until it is no longer the one from
+// before: it is this attempt's, or someone's who wrote over it.
+func (k *keeper) settled(ctx context.Context) (j Journal, theirs bool, err error) {
+	limited, cancel := context.WithTimeout(ctx, changeTime)
+	defer cancel()
+	there, err := k.d.settle(limited, func(ctx context.Context) (done bool, err error) {
+		if k.now, err = k.d.reader.Service(ctx, k.j.ContainerType); err != nil {
+			return false, err
+		}
+		j, ok := JournalOf(k.now)
+		return ok && j.Holder != k.former, nil
+	})
+	switch {
+	case ctx.Err() != nil:
+		return j, false, cli.Errorf(cli.ExitInterrupted, "", "%v", context.Cause(ctx))
+	case err != nil:
+		return j, false, fmt.Errorf("read the journal of %s again: %w", k.j.ContainerType, err)
+	case !there:
+		return j, false, cli.Errorf(cli.ExitUnavailable, "try again", "AWS does not show the journal of %s that was written into the service's tags", k.j.ContainerType)
+	}
+	j, theirs = k.theirs(k.now)
+	return j, theirs, nil
 }
 
 // follows is how a person follows what is under way.
@@ -300,7 +313,7 @@ func (a *attempt) finish(ctx context.Context, err error) error {
 	if k == nil {
 		return err
 	}
-	if state, ended := ending(err, a.goal.ID != ""); ended {
+	if state, ended := a.ending(err); ended {
 		k.j.State = state
 	} else {
 		k.j.Left = true
@@ -313,19 +326,19 @@ func (a *attempt) finish(ctx context.Context, err error) error {
 }
 
 // ending is the state that an attempt ended in: false if it has not, and ECS
-// goes on. began says whether its deployment had begun.
-func ending(err error, began bool) (State, bool) {
-	if _, unknown := errors.AsType[*UncertainError](err); unknown {
-		return "", false
-	}
-	code := cli.ExitCode(err)
+// goes on, or it is for the next process to find out.
+func (a *attempt) ending(err error) (State, bool) {
+	code, began := cli.ExitCode(err), a.goal.ID != ""
+	_, unknown := errors.AsType[*UncertainError](err)
 	switch {
-	case code == cli.ExitBusy && began:
-		return StateSuperseded, true
-	case !began && err != nil:
+	case unknown:
+		return "", false
+	case !began && err != nil && (!a.resumed || code == cli.ExitRolledBack):
 		return StateAbandoned, true
 	case code == cli.ExitOK:
 		return StateDeployed, true
+	case code == cli.ExitBusy:
+		return StateSuperseded, true
 	case code == cli.ExitRolledBack:
 		return StateRolledBack, true
 	case code == cli.ExitNotRolledBack:
@@ -340,12 +353,7 @@ func (k *keeper) close(ctx context.Context) {
 	defer cancel()
 	k.j.Changed = k.d.clock.Now()
 	k.keep()
-	s, err := k.d.reader.Service(ctx, k.j.ContainerType)
-	if err == nil && s.Status == "ACTIVE" {
-		if j, theirs := k.theirs(s); !theirs || j.State == StateAbandoned {
-			_, _ = k.d.once(ctx, func(ctx context.Context) (bool, error) { return true, k.tag(ctx) })
-		}
-	}
+	_, _ = k.d.once(ctx, func(ctx context.Context) (bool, error) { return true, k.last(ctx) })
 	k.shelf.prune()
 	k.give(k.j.State.Ended())
 }
@@ -366,3 +374,18 @@ func (a *attempt) checkJournal(ctx context.Context) []error {
 
 // backMark is the mark of the revision that a roll-back registers, if it must.
 func (j Journal) backMark() string { return j.Attempt + "-back" }
+
+// last writes the last state into the tags, unless they are someone else's, or the service is gone.
+func (k *keeper) last(ctx context.Context) error {
+	s, err := k.d.reader.Service(ctx, k.j.ContainerType)
+	if _, missing := errors.AsType[*ecsstatus.NotFoundError](err); missing || err == nil && s.Status != "ACTIVE" {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if j, theirs := k.theirs(s); theirs && j.State != StateAbandoned {
+		return nil
+	}
+	return k.tag(ctx)
+}

@@ -130,7 +130,7 @@ func (a *attempt) forward(ctx context.Context, why Verdict, earlier map[string]b
 		a.back = back
 	}
 	var percents *types.DeploymentConfiguration
-	if a.replaced {
+	if a.replaced && a.r.Strategy == Replacing {
 		percents = replacing()
 	}
 	_ = a.record("UpdateService: %s back to %s, since deployment %s failed: %s", a.d.name, back, a.goal.ID, why.Reason)

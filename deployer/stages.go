@@ -254,7 +254,7 @@ func (a *attempt) stopStaged(ctx context.Context, why Verdict) (following bool, 
 	err = a.d.change(changing, "have ECS roll back", func(ctx context.Context) error {
 		_, err := a.d.ecs.StopServiceDeployment(ctx, &ecs.StopServiceDeploymentInput{ServiceDeploymentArn: &arn, StopType: types.StopServiceDeploymentStopTypeRollback})
 		return err
-	}, func(ctx context.Context) (bool, error) { return a.d.rollsBack(ctx, arn) })
+	}, func(ctx context.Context) (bool, error) { return a.d.isTakenBack(ctx, arn) })
 	if err != nil {
 		if _, open := errors.AsType[*UncertainError](err); open {
 			return true, a.notRolledBack(why, err.Error(), a.byHand())
@@ -280,8 +280,8 @@ func (a *attempt) rolloutARN(ctx context.Context, v Verdict) (arn string, err er
 	return arn, err
 }
 
-// rollsBack reports whether ECS rolls a service deployment back, or has done so.
-func (d *Deployer) rollsBack(ctx context.Context, arn string) (bool, error) {
+// isTakenBack reports whether ECS rolls a service deployment back, or has done so.
+func (d *Deployer) isTakenBack(ctx context.Context, arn string) (bool, error) {
 	out, err := d.ecs.DescribeServiceDeployments(ctx, &ecs.DescribeServiceDeploymentsInput{ServiceDeploymentArns: []string{arn}})
 	if err != nil || len(out.ServiceDeployments) == 0 {
 		return false, err

@@ -28,7 +28,7 @@ func TestEveryFieldOfAnAnswerIsMappedOrLeftOutOnPurpose(t *testing.T) {
 	check(t, newDeployment, nil,
 		"CapacityProviderStrategy", "FargateEphemeralStorage", "LaunchType", "NetworkConfiguration", "PlatformFamily",
 		"PlatformVersion", "ServiceConnectConfiguration", "ServiceConnectResources", "VolumeConfigurations", "VpcLatticeConfigurations")
-	check(t, newLoadBalancer, nil, "AdvancedConfiguration")
+	check(t, newLoadBalancer, nil)
 	check(t, func(s types.ServiceEvent) Event { return newEvents([]types.ServiceEvent{s})[0] }, nil)
 	check(t, shownService, nil,
 		"AvailabilityZoneRebalancing", "CapacityProviderStrategy", "ClusterArn", "CreatedBy", "CurrentServiceDeployment",

@@ -58,9 +58,9 @@ type LoadBalancer struct {
 	// Alternate is the second target group of a service whose traffic is shifted: its
 	// tasks are in the one or in the other.
 	Alternate string `json:"alternateTargetGroup,omitempty"` // ARN
-	Name        string `json:"name,omitempty"`
-	Container   string `json:"container"`
-	Port        int    `json:"port"` // the container's
+	Name      string `json:"name,omitempty"`
+	Container string `json:"container"`
+	Port      int    `json:"port"` // the container's
 }
 
 // Deployment is one deployment of a container type.

@@ -76,7 +76,9 @@ func (r *Reader) TargetHealth(ctx context.Context, s *Service, tasks []Task) (ma
 
 // pair is the health of the targets of a load balancer's target group, and of
 // its alternate one.
-type pair struct{ first, second map[endpoint]elbtypes.TargetHealth }
+type pair struct {
+	first, second map[endpoint]elbtypes.TargetHealth
+}
 
 func targetGroups(s *Service) []LoadBalancer {
 	var groups []LoadBalancer

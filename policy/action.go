@@ -28,6 +28,7 @@ const (
 	ECSDeploy
 	ECSRollback
 	ECSWait
+	ECSDeployments
 	ECSDebug
 	actionCount
 )
@@ -48,26 +49,27 @@ type actionFacts struct {
 }
 
 var actions = [actionCount]actionFacts{
-	DockerPs:      {"docker.ps", host, false},
-	DockerImages:  {"docker.images", host, false},
-	DockerLogs:    {"docker.logs", host | containerType | image, false},
-	DockerExec:    {"docker.exec", host | containerType | image, false},
-	DockerStats:   {"docker.stats", host | containerType | image, false},
-	DockerInspect: {"docker.inspect", host | containerType | image, false},
-	DockerRun:     {"docker.run", host | image, true},
-	DockerPull:    {"docker.pull", host | image, true},
-	DockerStart:   {"docker.start", host | containerType | image, true},
-	DockerCreate:  {"docker.create", host | image, true},
-	DockerStop:    {"docker.stop", host | containerType | image, true},
-	DockerRm:      {"docker.rm", host | containerType | image, true},
-	DockerVersion: {"docker.version", host, false},
-	ECSList:       {"ecs.list", 0, false},
-	ECSShow:       {"ecs.show", containerType, false},
-	ECSStatus:     {"ecs.status", containerType, false},
-	ECSDeploy:     {"ecs.deploy", containerType | image, false},
-	ECSRollback:   {"ecs.rollback", containerType, false},
-	ECSWait:       {"ecs.wait", containerType, false},
-	ECSDebug:      {"ecs.debug", containerType, false},
+	DockerPs:       {"docker.ps", host, false},
+	DockerImages:   {"docker.images", host, false},
+	DockerLogs:     {"docker.logs", host | containerType | image, false},
+	DockerExec:     {"docker.exec", host | containerType | image, false},
+	DockerStats:    {"docker.stats", host | containerType | image, false},
+	DockerInspect:  {"docker.inspect", host | containerType | image, false},
+	DockerRun:      {"docker.run", host | image, true},
+	DockerPull:     {"docker.pull", host | image, true},
+	DockerStart:    {"docker.start", host | containerType | image, true},
+	DockerCreate:   {"docker.create", host | image, true},
+	DockerStop:     {"docker.stop", host | containerType | image, true},
+	DockerRm:       {"docker.rm", host | containerType | image, true},
+	DockerVersion:  {"docker.version", host, false},
+	ECSList:        {"ecs.list", 0, false},
+	ECSShow:        {"ecs.show", containerType, false},
+	ECSStatus:      {"ecs.status", containerType, false},
+	ECSDeploy:      {"ecs.deploy", containerType | image, false},
+	ECSRollback:    {"ecs.rollback", containerType, false},
+	ECSWait:        {"ecs.wait", containerType, false},
+	ECSDeployments: {"ecs.deployments", containerType, false},
+	ECSDebug:       {"ecs.debug", containerType, false},
 }
 
 // needsImages are the actions that bring an image in: a rule that allows them

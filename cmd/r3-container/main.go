@@ -35,7 +35,10 @@ func run(ctx context.Context, args []string, stdio cli.Stdio) error {
 	commands := []*urfave.Command{
 		listCommand(stdio, args),
 		deployCommand(stdio, args),
+		deploymentsCommand(stdio, args),
+		rollbackCommand(stdio, args),
 		showCommand(stdio, args),
+		waitCommand(stdio, args),
 	}
 	app := &urfave.App{
 		Name:                  "r3-container",
@@ -72,7 +75,7 @@ func overview(name string, commands []*urfave.Command) string {
 	lines := ""
 	for _, c := range commands {
 		names = append(names, c.Name)
-		lines += "    " + c.Name + strings.Repeat(" ", max(1, 10-len(c.Name))) + c.Usage + "\n"
+		lines += "    " + c.Name + strings.Repeat(" ", max(1, 12-len(c.Name))) + c.Usage + "\n"
 	}
 	all := "{" + strings.Join(names, ",") + "}"
 	return "usage: " + name + " [-h] " + all + " ...\n\n" + about + "\n\n" +

@@ -76,7 +76,7 @@ func (r *record) watch(tell func(deployer.Event)) func(deployer.Event) {
 			r.last = e
 		}
 		switch e.Kind {
-		case deployer.Done, deployer.Broke, deployer.RolledBack, deployer.NotRolledBack, deployer.Overtaken, deployer.Interrupted:
+		case deployer.Done, deployer.Broke, deployer.RolledBack, deployer.NotRolledBack, deployer.Overtaken, deployer.Interrupted, deployer.NotBegun:
 			r.outcome = e.Kind
 		}
 		tell(e)

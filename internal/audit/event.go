@@ -137,7 +137,7 @@ type repair struct {
 var reads = map[string]bool{
 	"docker.ps": true, "docker.images": true, "docker.logs": true, "docker.stats": true,
 	"docker.inspect": true, "docker.version": true, "docker.events": true,
-	"ecs.list": true, "ecs.show": true, "ecs.status": true,
+	"ecs.list": true, "ecs.show": true, "ecs.status": true, "ecs.deployments": true,
 }
 
 // Decides reports whether e has a verdict.
