@@ -108,8 +108,8 @@ func serve(ctx context.Context, c *urfave.Context, log *slog.Logger) error {
 	sessions := newPool(known.open, idle, log)
 	defer sessions.close()
 	s := &carrier.Server{Hosts: known.hosts, Where: known.where, Learn: known.learn, UID: c.Int("uid"), Log: log}
-	s.Dial = func(ctx context.Context, p carrier.Place, host string, bulk bool) (carrier.Stream, error) {
-		conn, err := sessions.dial(ctx, way{p, host, bulk})
+	s.Dial = func(ctx context.Context, p carrier.Place, host string) (carrier.Stream, error) {
+		conn, err := sessions.dial(ctx, way{p, host})
 		if err != nil {
 			return nil, explained(err)
 		}

@@ -128,7 +128,7 @@ func count(l *lab.Lab, operation string) (n int) {
 // echoes sends a line and wants it back, and then its end.
 func echoes(t *testing.T, c carrier.Client, host, text string) {
 	t.Helper()
-	conn, err := c.Dial(t.Context(), place, host, false)
+	conn, err := c.Dial(t.Context(), place, host)
 	if err != nil {
 		t.Error(err)
 		return
@@ -171,7 +171,7 @@ func TestAStreamKeepsItsSession(t *testing.T) {
 	l := startLab(t, "")
 	gate(t, l, first)
 	c, _ := start(t, "--idle", "20ms")
-	conn, err := c.Dial(t.Context(), place, first, false)
+	conn, err := c.Dial(t.Context(), place, first)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +235,7 @@ func TestEachWayAHostCannotBeReachedHasItsSentence(t *testing.T) {
 				tt.setup(l)
 			}
 			c, _ := start(t, tt.args...)
-			_, err := c.Dial(t.Context(), place, tt.host, false)
+			_, err := c.Dial(t.Context(), place, tt.host)
 			var e *carrier.Error
 			if !errors.As(err, &e) || e.Kind != tt.kind || !strings.Contains(e.Text, tt.want) || !strings.Contains(e.Next, tt.hint) || e.ExitCode() != tt.code {
 				t.Errorf("got %#v, want %s %q %q %d", err, tt.kind, tt.want, tt.hint, tt.code)

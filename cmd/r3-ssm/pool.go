@@ -16,12 +16,10 @@ import (
 // starts one to each, and AWS counts the calls of the whole account.
 const starts = 32
 
-// way is a session to a host. Streams for bulk have one of their own: what is on
-// its way in a session delays everything behind it.
+// way is where a session leads.
 type way struct {
 	place carrier.Place
-	host  string
-	bulk  bool
+	host  string // instance id
 }
 
 // pool keeps the sessions to hosts, one for each way, for as long as they are
@@ -160,7 +158,7 @@ func (p *pool) keep(ctx context.Context, w way, k *kept) {
 		p.forget(w, k)
 		return
 	}
-	p.log.Info("session", "host", w.host, "cluster", w.place.Cluster, "bulk", w.bulk)
+	p.log.Info("session", "host", w.host, "cluster", w.place.Cluster)
 	tick := time.NewTicker(max(p.idle/8, 5*time.Millisecond))
 	defer tick.Stop()
 	for {
@@ -174,7 +172,7 @@ func (p *pool) keep(ctx context.Context, w way, k *kept) {
 		}
 		p.forget(w, k)
 		k.carrier.Close()
-		p.log.Info("session ended", "host", w.host, "cluster", w.place.Cluster, "bulk", w.bulk, "why", k.carrier.Err())
+		p.log.Info("session ended", "host", w.host, "cluster", w.place.Cluster, "why", k.carrier.Err())
 		return
 	}
 }

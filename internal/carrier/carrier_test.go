@@ -42,8 +42,8 @@ func serve(t *testing.T, s *Server) Client {
 }
 
 // echo is a host that sends everything back, and its end when it gets one.
-func echo(ended chan<- struct{}) func(context.Context, Place, string, bool) (Stream, error) {
-	return func(context.Context, Place, string, bool) (Stream, error) {
+func echo(ended chan<- struct{}) func(context.Context, Place, string) (Stream, error) {
+	return func(context.Context, Place, string) (Stream, error) {
 		ours, theirs, err := pair()
 		if err != nil {
 			return nil, err
@@ -75,7 +75,7 @@ func pair() (a, b *net.TCPConn, err error) {
 func TestAStreamKeepsEveryByteAndBothEnds(t *testing.T) {
 	ended := make(chan struct{}, 1)
 	c := serve(t, &Server{Dial: echo(ended)})
-	conn, err := c.Dial(t.Context(), prod, host, false)
+	conn, err := c.Dial(t.Context(), prod, host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestAStreamKeepsEveryByteAndBothEnds(t *testing.T) {
 func TestAClientThatGoesAwayEndsItsStream(t *testing.T) {
 	ended := make(chan struct{}, 1)
 	c := serve(t, &Server{Dial: echo(ended)})
-	conn, err := c.Dial(t.Context(), prod, host, false)
+	conn, err := c.Dial(t.Context(), prod, host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestAClientThatGoesAwayEndsItsStream(t *testing.T) {
 
 func TestAClientThatGivesUpEndsTheDial(t *testing.T) {
 	began, ended := make(chan struct{}), make(chan struct{})
-	c := serve(t, &Server{Dial: func(ctx context.Context, _ Place, _ string, _ bool) (Stream, error) {
+	c := serve(t, &Server{Dial: func(ctx context.Context, _ Place, _ string) (Stream, error) {
 		close(began)
 		<-ctx.Done()
 		close(ended)
@@ -113,7 +113,7 @@ func TestAClientThatGivesUpEndsTheDial(t *testing.T) {
 	}})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-began; cancel() }()
-	if _, err := c.Dial(ctx, prod, host, false); err == nil {
+	if _, err := c.Dial(ctx, prod, host); err == nil {
 		t.Error("there is a stream")
 	}
 	<-ended
@@ -160,8 +160,8 @@ func TestAnErrorKeepsItsKindAndItsHint(t *testing.T) {
 		{"a long one", errors.New(strings.Repeat("é", 3000)), Error{Failed, strings.Repeat("é", 998) + "…", ""}, cli.ExitSoftware},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := serve(t, &Server{Dial: func(context.Context, Place, string, bool) (Stream, error) { return nil, tt.err }})
-			_, err := c.Dial(t.Context(), prod, host, false)
+			c := serve(t, &Server{Dial: func(context.Context, Place, string) (Stream, error) { return nil, tt.err }})
+			_, err := c.Dial(t.Context(), prod, host)
 			var got *Error
 			if !errors.As(err, &got) || *got != tt.want || cli.ExitCode(err) != tt.code {
 				t.Errorf("got %#v, code %d; want %#v, %d", err, cli.ExitCode(err), tt.want, tt.code)
@@ -244,7 +244,7 @@ func TestWhatAHostSaysOfItselfCannotDriveATerminal(t *testing.T) {
 }
 
 func FuzzRequestsThatParseAreSafe(f *testing.F) {
-	f.Add([]byte(`{"op":"dial","cluster":"prod","region":"eu-central-1","host":"i-01234567","bulk":true}`))
+	f.Add([]byte(`{"op":"dial","cluster":"prod","region":"eu-central-1","host":"i-01234567"}`))
 	f.Add([]byte(`{"op":"where","cluster":"prod","endpoint":"http://127.0.0.1:1","ref":"4f1c"}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		r, err := parseRequest(line)

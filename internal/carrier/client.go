@@ -45,9 +45,9 @@ func (c Client) Learn(ctx context.Context, p Place, container, host string) erro
 }
 
 // Dial opens a stream to what listens for sessions on a host, by its instance
-// id. A stream for bulk does not get in the way of others, where that is possible.
-func (c Client) Dial(ctx context.Context, p Place, host string, bulk bool) (*net.UnixConn, error) {
-	r := request{Op: opDial, Place: p, Host: host, Bulk: bulk}
+// id.
+func (c Client) Dial(ctx context.Context, p Place, host string) (*net.UnixConn, error) {
+	r := request{Op: opDial, Place: p, Host: host}
 	conn, err := c.send(ctx, r)
 	if err != nil {
 		return nil, err

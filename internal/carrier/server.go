@@ -35,7 +35,7 @@ type Server struct {
 	Hosts func(context.Context, Place) ([]Host, error)
 	Where func(ctx context.Context, p Place, ref string) ([]Found, error)
 	Learn func(ctx context.Context, p Place, container, host string)
-	Dial  func(ctx context.Context, p Place, host string, bulk bool) (Stream, error)
+	Dial  func(ctx context.Context, p Place, host string) (Stream, error)
 	// UID is who may ask. Zero is root.
 	UID int
 	// Idle is after how long without a connection Serve ends by itself. Zero: never.
@@ -200,7 +200,7 @@ func (s *Server) carry(ctx context.Context, conn *net.UnixConn, early *bufio.Rea
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	gone := whenGone(conn, cancel) // a caller who gives up while a session starts
-	stream, err := s.Dial(ctx, r.Place, r.Host, r.Bulk)
+	stream, err := s.Dial(ctx, r.Place, r.Host)
 	gone()
 	if err != nil {
 		send(conn, answer{Error: s.failed(r, err)})

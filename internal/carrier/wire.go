@@ -33,7 +33,6 @@ type request struct {
 	Place
 	Host string `json:"host,omitempty"` // instance id
 	Ref  string `json:"ref,omitempty"`  // container id or the beginning of one, or an ECS task's id
-	Bulk bool   `json:"bulk,omitempty"` // nobody waits for single bytes of the stream
 }
 
 // answer is what comes back.
