@@ -196,6 +196,9 @@ func writeRefusal(w io.Writer, r *Refusal, last bool) error {
 // refuse writes a refusal. A jump server's gate is told that it is one of the
 // gate's, and by which rule.
 func (c *connection) refuse(r *Refusal, last bool) error {
+	if r.Fault {
+		return writeRefusalWith(c.conn, r, faultHeader+": 1\r\n", last)
+	}
 	if r.Engine || !c.caller.fromFar() {
 		return writeRefusal(c.conn, r, last)
 	}

@@ -43,7 +43,7 @@ func (g *Gate) dial(ctx context.Context) (*upstream, error) {
 	defer cancel()
 	conn, err := g.Engine(ctx)
 	if err != nil && g.FarGate {
-		return nil, unreached(err)
+		return nil, g.unreached(err)
 	}
 	if err != nil {
 		return nil, unavailable("the Docker Engine cannot be reached: %v", err)
@@ -226,10 +226,10 @@ func (g *Gate) version(ctx context.Context, u *upstream) (string, error) {
 	}
 	a, err := u.send("", &ask{method: http.MethodGet, path: "/_ping"})
 	if err != nil {
-		return "", engineGone(err)
+		return "", g.gone(err)
 	}
 	if _, err := a.all(maxAnswer); err != nil {
-		return "", engineGone(err)
+		return "", g.gone(err)
 	}
 	v, err := pin(a.value("api-version"))
 	if err != nil {
@@ -261,9 +261,13 @@ func pin(engine string) (string, error) {
 	return fmt.Sprintf("1.%d", min(minor, newestMinor)), nil
 }
 
-func engineGone(err error) error {
+// gone is an Engine, or a host, that ended the connection.
+func (g *Gate) gone(err error) error {
 	if r, ok := err.(*Refusal); ok {
 		return r
+	}
+	if g.FarGate {
+		return g.unreached(err)
 	}
 	return unavailable("the Docker Engine ended the connection: %v", err)
 }

@@ -295,7 +295,7 @@ func (x *exchange) send(a *ask) (*answer, error) {
 		}
 		x.conn.dropUpstream()
 		if !kept || a.method == http.MethodPost || a.method == http.MethodDelete || x.ctx.Err() != nil {
-			return nil, engineGone(err)
+			return nil, x.gate.gone(err)
 		}
 	}
 }
@@ -316,7 +316,7 @@ func (x *exchange) fetch(a *ask) ([]byte, *answer, error) {
 		x.conn.dropUpstream()
 	}
 	if err != nil {
-		return nil, nil, engineGone(err)
+		return nil, nil, x.gate.gone(err)
 	}
 	if ans.status >= 300 && ans.status != http.StatusNotModified {
 		return nil, nil, x.engineError(ans, body)

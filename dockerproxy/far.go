@@ -20,6 +20,7 @@ import (
 
 // Headers between the two gates. A caller's own are never passed on.
 const (
+	faultHeader   = "x-jumpsuite-fault"   // to the CLI: it is not the Engine's error, nor the policy's
 	eventHeader   = "x-jumpsuite-event"   // to the host: the id of the event at the jump server
 	refusedHeader = "x-jumpsuite-refused" // from the host: the rule by which its gate, and not its Engine, refused; "gate" if none did
 )
@@ -122,7 +123,7 @@ func farRefusal(err error) error {
 		return err
 	}
 	if e.Status == http.StatusNotFound && strings.HasPrefix(e.Text, "page not found: /jumpsuite/") {
-		return &Refusal{Status: http.StatusBadGateway, Text: "the host's gate is older than this one, and cannot be asked", Hint: "install the same release on jump server and host"}
+		return &Refusal{Status: http.StatusBadGateway, Text: "the host's gate is older than this one, and cannot be asked", Fault: true, Hint: "install the same release on jump server and host"}
 	}
 	r := e.refusal()
 	r.Recorded = false // nothing is, yet
@@ -315,10 +316,18 @@ func (e *EngineError) refusal() *Refusal {
 // be started.
 const farDialTimeout = 45 * time.Second
 
-// unreached is why a host's gate cannot be reached. The error knows best, and may
-// know what to do.
+// unreached is why the host's gate cannot be reached.
+func (g *Gate) unreached(err error) *Refusal {
+	r := unreached(err)
+	r.Text = "host " + g.host() + ": " + r.Text
+	return r
+}
+
+// unreached is why something far away cannot be reached. The error knows best,
+// and may know what to do.
 func unreached(err error) *Refusal {
 	r := unavailable("%v", err)
+	r.Fault = true
 	var h interface{ Hint() string }
 	if errors.As(err, &h) {
 		r.Hint = h.Hint()

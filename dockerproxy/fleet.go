@@ -202,7 +202,7 @@ func (f *Fleet) place(x *exchange) (*Gate, error) {
 func (f *Fleet) within(x *exchange, a policy.Action) ([]string, error) {
 	asked := x.req.value(environmentHeader)
 	if asked != "" && !slices.Contains(f.Environments, asked) {
-		return nil, &Refusal{Status: http.StatusNotFound, Text: fmt.Sprintf("there is no environment %s that is reached from here", printable(asked)),
+		return nil, &Refusal{Status: http.StatusNotFound, Fault: true, Text: fmt.Sprintf("there is no environment %s that is reached from here", printable(asked)),
 			Hint: "there is: " + orNone(f.Environments)}
 	}
 	var all []string
@@ -296,12 +296,12 @@ func (f *Fleet) named(x *exchange, name string) (*Gate, error) {
 	case len(meant) == 1:
 		return f.gate(meant[0]), nil
 	case len(meant) > 1:
-		return nil, &Refusal{Status: http.StatusConflict, Text: fmt.Sprintf("%s is several hosts: %s", printable(name), candidates(meant)),
+		return nil, &Refusal{Status: http.StatusConflict, Fault: true, Text: fmt.Sprintf("%s is several hosts: %s", printable(name), candidates(meant)),
 			Hint: "give the instance id, or --environment"}
 	case len(missing) > 0:
 		return nil, unlisted(missing)
 	}
-	return nil, &Refusal{Status: http.StatusNotFound, Text: fmt.Sprintf("there is no host %s in %s", printable(name), strings.Join(environments, ", ")),
+	return nil, &Refusal{Status: http.StatusNotFound, Fault: true, Text: fmt.Sprintf("there is no host %s in %s", printable(name), strings.Join(environments, ", ")),
 		Hint: "give its instance id, private address or name; docker ps shows which there are"}
 }
 
@@ -329,13 +329,14 @@ func (f *Fleet) only(x *exchange) (*Gate, error) {
 	case len(all) == 1:
 		return f.gate(all[0]), nil
 	case len(all) == 0:
-		return nil, &Refusal{Status: http.StatusNotFound, Text: "there are no hosts in " + strings.Join(environments, ", ")}
+		return nil, &Refusal{Status: http.StatusNotFound, Fault: true, Text: "there are no hosts in " + strings.Join(environments, ", ")}
 	}
 	return nil, badHost(x, all)
 }
 
 func badHost(x *exchange, all []FarHost) *Refusal {
 	r := badRequest("on which host? %s is for one, and there are %d: %s", x.op.name, len(all), candidates(all))
+	r.Fault = true
 	r.Hint = "name it: sudo docker -H " + all[0].label() + " …"
 	return r
 }
@@ -409,7 +410,7 @@ func ambiguous(ref string, list []string) *Refusal {
 	if len(list) > 10 {
 		list = append(list[:10:10], "…")
 	}
-	return &Refusal{Status: http.StatusConflict, Text: fmt.Sprintf("%s can be several containers: %s", printable(ref), strings.Join(list, ", ")),
+	return &Refusal{Status: http.StatusConflict, Fault: true, Text: fmt.Sprintf("%s can be several containers: %s", printable(ref), strings.Join(list, ", ")),
 		Hint: "give the container's id, or the host with -H"}
 }
 
@@ -486,7 +487,7 @@ func (f *Fleet) found(x *exchange, s sighting, silent []string) spot {
 
 // unfound is a container that is on none of the hosts that answered.
 func unfound(ref string, silent []string, why error) error {
-	r := unavailable("%v", why)
+	r := unreached(why)
 	var known *Refusal
 	if errors.As(why, &known) {
 		r.Text, r.Hint = known.Text, known.Hint

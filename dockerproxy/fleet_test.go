@@ -204,7 +204,7 @@ func TestWhichHostIsMeantHasToBeClear(t *testing.T) {
 		{"in no environment", on(list, "X-Jumpsuite-Host: i-1", "X-Jumpsuite-Environment: nosuch"), nil, 404, "there is no environment nosuch that is reached from here"},
 		{"one address twice", on(list, "X-Jumpsuite-Host: 10.0.0.1"), func(c *cluster) { c.add("i-4", "10.0.0.1", "prod", nil) }, 409, "10.0.0.1 is several hosts: i-1 (10.0.0.1 in test), i-4 (10.0.0.1 in prod)"},
 		{"the hosts are not known", on(list, "X-Jumpsuite-Host: i-9"), func(c *cluster) { c.dead["hosts of prod"] = hinted{errors.New("no ecs:ListContainerInstances")} }, 502, "the hosts of prod are not known: no ecs:ListContainerInstances"},
-		{"the host cannot be reached", on(list, "X-Jumpsuite-Host: i-1"), func(c *cluster) { c.dead["i-1"] = hinted{errors.New("its agent is offline")} }, 502, "its agent is offline\\nhint: start it"},
+		{"the host cannot be reached", on(list, "X-Jumpsuite-Host: i-1"), func(c *cluster) { c.dead["i-1"] = hinted{errors.New("its agent is offline")} }, 502, "host 10.0.0.1: its agent is offline\\nhint: start it"},
 		{"no exec of ours", get("/v1.51/exec/" + execID + "/json"), nil, 404, "No such exec instance"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -248,7 +248,7 @@ func TestAContainerIsFoundOnItsHost(t *testing.T) {
 			"can be several containers: aa0000000000 (task t, web on 10.0.0.1), ab0000000000 (task t, log on 10.0.0.1)", "", 0},
 		{"nowhere", "nosuch", nil, nil, 404, "No such container: nosuch", "", 3},
 		{"although a host does not answer", "only1", nil, func(c *cluster) { c.dead["i-2"] = errors.New("offline") }, 200, "", "i-1", 3},
-		{"perhaps on a host that does not answer", "only2", nil, func(c *cluster) { c.dead["i-2"] = errors.New("offline") }, 502, "only2 is on none of the hosts that answer; 10.0.0.2 did not: offline", "", 3},
+		{"perhaps on a host that does not answer", "only2", nil, func(c *cluster) { c.dead["i-2"] = errors.New("offline") }, 502, "only2 is on none of the hosts that answer; 10.0.0.2 did not: host 10.0.0.2: offline", "", 3},
 		{"perhaps on a host that is not known", "nosuch", nil, func(c *cluster) { c.dead["hosts of prod"] = errors.New("no rights") }, 502, "the hosts of prod are not known: no rights", "", 3},
 		{"a name of two, on hosts of which one is foreign", "shop", nil, nil, 200, "", "i-3", 3},
 	} {

@@ -33,7 +33,7 @@ func servePing(x *exchange) error {
 		x.conn.dropUpstream()
 	}
 	if err != nil {
-		return engineGone(err)
+		return x.gate.gone(err)
 	}
 	version := x.gate.pinned.Load()
 	if x.gate.FarGate { // the host's gate has said which it speaks with its Engine

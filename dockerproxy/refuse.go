@@ -14,6 +14,7 @@ type Refusal struct {
 	Rule   string // that decided; empty: no rule of the policy did
 	Hint   string // what to do instead; may be empty
 	Engine bool   // the text is the Engine's own, or stands for it
+	Fault  bool   // the host that is meant is not clear, or cannot be reached
 	Far    bool   // it is the refusal of a host's gate
 
 	// Recorded is set when the decision is on record already.

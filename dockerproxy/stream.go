@@ -92,7 +92,7 @@ func (x *exchange) streamAs(a *ask, still allowed, copy func(*source, framing) (
 	x.guarded(cancel, func() { x.watchClient(cancel) })
 	ans, err := up.send(version, x.forFar(a))
 	if err != nil {
-		return ended(ctx, engineGone(err))
+		return ended(ctx, x.gate.gone(err))
 	}
 	if ans.status >= 300 {
 		return x.engineSaysNo(ans)
@@ -123,7 +123,7 @@ func ended(ctx context.Context, err error) error {
 func (x *exchange) engineSaysNo(ans *answer) error {
 	body, err := ans.all(maxAnswer)
 	if err != nil {
-		return engineGone(err)
+		return x.gate.gone(err)
 	}
 	return x.engineError(ans, body).refusal()
 }
@@ -195,7 +195,7 @@ func (x *exchange) hijack(a *ask, still allowed, t taps) error {
 	a.upgrade = true
 	ans, err := up.send(version, x.forFar(a))
 	if err != nil {
-		return ended(ctx, engineGone(err))
+		return ended(ctx, x.gate.gone(err))
 	}
 	if ans.status != http.StatusSwitchingProtocols {
 		return x.notSwitched(ans)
