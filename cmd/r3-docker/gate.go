@@ -30,67 +30,89 @@ const (
 
 // lazyGate is the gate, which is made ready while the CLI starts.
 type lazyGate struct {
-	done chan struct{} // closed when the gate is ready, or cannot be
-	gate *dockerproxy.Gate
-	log  *audit.Log
-	err  error
+	done   chan struct{} // closed when the gate is ready, or cannot be
+	serves server
+	leases *dockerproxy.Leases // nil on a jump server
+	log    *audit.Log
+	err    error
 
+	apply  func(*policy.Policy) // puts another policy into force
+	who    *caller.Caller
 	groups []string // names of the caller's
 
 	recording sync.RWMutex // held for writing while this process is stopped
 }
 
-func newGate() *lazyGate { return &lazyGate{done: make(chan struct{})} }
+// server is the gate of this host, or those of many.
+type server interface {
+	ServeConn(context.Context, net.Conn, dockerproxy.Caller)
+}
+
+func newGate(who *caller.Caller) *lazyGate { return &lazyGate{done: make(chan struct{}), who: who} }
 
 // ready waits for the gate.
-func (g *lazyGate) ready() (*dockerproxy.Gate, error) {
+func (g *lazyGate) ready() (server, error) {
 	<-g.done
-	return g.gate, g.err
+	return g.serves, g.err
+}
+
+// caller is who is served; it is known once the gate is ready.
+func (g *lazyGate) caller() dockerproxy.Caller {
+	return dockerproxy.Caller{UID: g.who.UID, Principal: policy.Principal{User: g.who.Name, Groups: g.groups}}
 }
 
 // open makes the gate ready, and keeps its policy up to date until ctx ends.
 func (g *lazyGate) open(ctx context.Context, t *terminal, groups func() ([]string, error)) {
 	seen := stamp(policy.Path)
 	go groups() // beside the rest
-	g.gate, g.err = g.make(t)
-	if g.err == nil {
-		g.groups, g.err = groups()
+	where, err := g.make(t)
+	if err == nil {
+		g.groups, err = groups()
 	}
+	g.err = err
 	close(g.done)
-	if g.err == nil {
-		g.gate.Warm(ctx)
-		reload(ctx, g.gate, seen)
+	if err == nil {
+		if gate, ok := g.serves.(*dockerproxy.Gate); ok {
+			gate.Warm(ctx)
+		}
+		g.reload(ctx, where, seen)
 	}
 }
 
-func (g *lazyGate) make(t *terminal) (*dockerproxy.Gate, error) {
-	p, env, err := load()
+// make makes the gate of this host, or what leads to those of others.
+func (g *lazyGate) make(t *terminal) (where place, err error) {
+	p, where, err := load()
 	if err != nil {
-		return nil, err
+		return where, err
 	}
 	if g.log, err = audit.OpenLog(audit.Options{}); err != nil {
-		return nil, err
-	}
-	leases, err := dockerproxy.OpenLeases(leasesFolder)
-	if err != nil {
-		return nil, cli.Errorf(exitOurs, "an administrator mends it: install -d -m 0700 "+leasesFolder, "%w", err)
+		return where, err
 	}
 	gate := &dockerproxy.Gate{
-		Engine:      dialEngine,
-		Environment: env,
-		Hosts:       hosts(),
-		Record:      g.record,
-		Recorder:    recorder,
-		Leases:      leases,
-		Credentials: ecrlogin.Asker{}.Credentials,
-		Notify:      func(_ dockerproxy.Caller, text string) { t.say(text) },
-		Log:         slog.New(slog.DiscardHandler),
-		Processes:   true,
-		Files:       true,
-		Begun:       new(undertaker).begun,
+		Record:   g.record,
+		Recorder: recorder,
+		Notify:   func(_ dockerproxy.Caller, text string) { t.say(text) },
+		Log:      slog.New(slog.DiscardHandler),
 	}
+	if len(where.far) > 0 {
+		g.serves = g.fleet(p, where.far, gate)
+		return where, nil
+	}
+	return where, g.host(gate, p, where)
+}
+
+// host makes the gate that of this host.
+func (g *lazyGate) host(gate *dockerproxy.Gate, p *policy.Policy, where place) (err error) {
+	if g.leases, err = dockerproxy.OpenLeases(leasesFolder); err != nil {
+		return cli.Errorf(exitOurs, "an administrator mends it: install -d -m 0700 "+leasesFolder, "%w", err)
+	}
+	gate.Engine, gate.Environment, gate.Hosts, gate.Leases = dialEngine, where.here, hosts(), g.leases
+	gate.Credentials = ecrlogin.Asker{}.Credentials
+	gate.Processes, gate.Files = true, true
+	gate.Begun = new(undertaker).begun
 	gate.SetPolicy(p)
-	return gate, nil
+	g.serves, g.apply = gate, gate.SetPolicy
+	return nil
 }
 
 func dialEngine(ctx context.Context) (net.Conn, error) {
@@ -108,12 +130,12 @@ func (g *lazyGate) record(e *audit.Event) error {
 
 // pause waits until nothing is held that others wait for, and keeps it so.
 func (g *lazyGate) pause() (resume func()) {
-	gate, err := g.ready()
+	<-g.done
 	g.recording.Lock()
-	if err != nil {
+	if g.leases == nil {
 		return g.recording.Unlock
 	}
-	again := gate.Leases.Pause()
+	again := g.leases.Pause()
 	return func() {
 		again()
 		g.recording.Unlock()
@@ -144,23 +166,32 @@ func hosts() []string {
 	return slices.Compact([]string{name, short})
 }
 
-// load reads the policy, and finds out which of its environments this is.
-func load() (*policy.Policy, string, error) {
+// place is where we are: in an environment, or where others are reached from.
+type place struct {
+	here string
+	far  []string
+}
+
+// load reads the policy, and finds out where this is in it.
+func load() (*policy.Policy, place, error) {
+	var where place
 	p, err := policy.Load(policy.Path)
 	if err != nil {
-		return nil, "", err
+		return nil, where, err
 	}
-	env, err := environmentOf(p)
+	if where.far = farther(p); len(where.far) == 0 {
+		where.here, err = environmentOf(p)
+	}
 	if err != nil {
-		return nil, "", err
+		return nil, where, err
 	}
 	for _, g := range p.DeniedGroups() {
 		if err := caller.GroupExists(context.Background(), g); err != nil {
-			return nil, "", cli.Errorf(exitOurs, "nothing is allowed until it can: an administrator corrects the rule, or the directory service",
+			return nil, where, cli.Errorf(exitOurs, "nothing is allowed until it can: an administrator corrects the rule, or the directory service",
 				"the policy denies something to group %s, which cannot be resolved: %w", g, err)
 		}
 	}
-	return p, env, nil
+	return p, where, nil
 }
 
 // environmentOf is the environment that this host belongs to: the one that the
@@ -212,7 +243,7 @@ const looking = 3 * time.Second
 
 // reload puts a policy that has changed into force. While it cannot be read,
 // nothing is allowed, and what runs is ended.
-func reload(ctx context.Context, g *dockerproxy.Gate, seen fileStamp) {
+func (g *lazyGate) reload(ctx context.Context, where place, seen fileStamp) {
 	tick := time.NewTicker(looking)
 	defer tick.Stop()
 	for {
@@ -226,11 +257,11 @@ func reload(ctx context.Context, g *dockerproxy.Gate, seen fileStamp) {
 			continue
 		}
 		seen = now
-		p, env, err := load()
-		if err != nil || env != g.Environment {
+		p, there, err := load()
+		if err != nil || there.here != where.here || !slices.Equal(there.far, where.far) {
 			p = nil
 		}
-		g.SetPolicy(p)
+		g.apply(p)
 	}
 }
 

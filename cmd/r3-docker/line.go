@@ -12,8 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jumpsuite/dockerproxy"
-	"jumpsuite/internal/caller"
-	"jumpsuite/policy"
 )
 
 // The words of the two halves, a byte each at the start of a packet. The
@@ -54,7 +52,7 @@ func connOf(fd int) (*net.UnixConn, error) {
 // serve does what the CLI asks for until it ends, and returns when all its
 // connections have. If the gate cannot be opened, the first connection that is
 // asked for ends the CLI; who asks for none, as the help, does not need it.
-func (l *line) serve(ctx context.Context, who *caller.Caller, g *lazyGate, c *child) error {
+func (l *line) serve(ctx context.Context, g *lazyGate, c *child) error {
 	defer l.conn.Close()
 	var open sync.WaitGroup
 	defer open.Wait()
@@ -73,13 +71,13 @@ func (l *line) serve(ctx context.Context, who *caller.Caller, g *lazyGate, c *ch
 				c.kill(syscall.SIGKILL)
 				return err
 			}
-			l.connect(ctx, asCaller(who, g.groups), gate, &open)
+			l.connect(ctx, g.caller(), gate, &open)
 		}
 	}
 }
 
 // connect makes a connection, serves one end and hands over the other.
-func (l *line) connect(ctx context.Context, who dockerproxy.Caller, gate *dockerproxy.Gate, open *sync.WaitGroup) {
+func (l *line) connect(ctx context.Context, who dockerproxy.Caller, gate server, open *sync.WaitGroup) {
 	ours, theirs, err := pair()
 	if err != nil {
 		_, _ = l.conn.Write([]byte{askConnection}) // none: the CLI says so
@@ -104,8 +102,4 @@ func pair() (ours *net.UnixConn, theirs int, err error) {
 		err = errors.Join(err, unix.Close(fds[1]))
 	}
 	return ours, fds[1], err
-}
-
-func asCaller(who *caller.Caller, groups []string) dockerproxy.Caller {
-	return dockerproxy.Caller{UID: who.UID, Principal: policy.Principal{User: who.Name, Groups: groups}}
 }

@@ -131,10 +131,10 @@ const ending = 20 * time.Second
 func (s *session) run() (int, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	g := newGate()
+	g := newGate(s.caller)
 	go g.open(ctx, s.terminal, s.groups)
 	served := make(chan error, 1)
-	go func() { served <- s.line.serve(ctx, s.caller, g, s.child) }()
+	go func() { served <- s.line.serve(ctx, g, s.child) }()
 	go s.child.relay(s.signals)
 	go s.terminal.watch(s.child)
 	status := s.child.wait(g.pause)

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"jumpsuite/dockerproxy"
+	"jumpsuite/internal/audit"
+	"jumpsuite/internal/carrier"
+	"jumpsuite/internal/cli"
+	"jumpsuite/internal/keys"
+	"jumpsuite/internal/tunnel"
+	"jumpsuite/policy"
+)
+
+// On a jump server the containers are elsewhere: r3-docker asks r3-ssm, which
+// has AWS credentials and no keys, for streams to the hosts' gates, and brings
+// its keys along with each.
+
+// farther are the environments whose hosts are reached through SSM from here. A
+// machine that says which environment it is in is a docker host, whatever else
+// the policy knows.
+func farther(p *policy.Policy) (names []string) {
+	if _, err := os.Lstat(environmentPath); !os.IsNotExist(err) {
+		return nil
+	}
+	for _, e := range p.Environments() {
+		if e.Reach == policy.ReachSSM {
+			names = append(names, e.Name)
+		}
+	}
+	return names
+}
+
+// jump is what leads from a jump server to the hosts.
+type jump struct {
+	carrier carrier.Client
+	policy  atomic.Pointer[policy.Policy]
+	caller  func() dockerproxy.Caller
+	trust   func() (*trust, error)
+}
+
+// trust is this machine's key, and whose keys it trusts.
+type trust struct {
+	identity tunnel.Identity
+	hosts    *keys.Set
+}
+
+// readKeys reads them once.
+func readKeys() (*trust, error) {
+	var store keys.Store
+	own, err := store.Own()
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := store.Load(keys.Hosts)
+	if err != nil {
+		return nil, err
+	}
+	return &trust{identity: tunnel.Identity{Key: own}, hosts: hosts}, nil
+}
+
+// fleet serves the hosts of all environments that are reached from here.
+func (g *lazyGate) fleet(p *policy.Policy, environments []string, front *dockerproxy.Gate) *dockerproxy.Fleet {
+	j := &jump{trust: sync.OnceValues(readKeys), caller: g.caller}
+	j.policy.Store(p)
+	f := &dockerproxy.Fleet{Front: front, Environments: environments, Hosts: j.hosts, Where: j.where, Dial: j.dial, Learned: j.learned}
+	g.apply = func(p *policy.Policy) {
+		j.policy.Store(p)
+		f.SetPolicy(p)
+	}
+	g.apply(p)
+	return f
+}
+
+// place is where an environment's hosts are, by the policy that is in force.
+func (j *jump) place(environment string) (carrier.Place, policy.Environment, error) {
+	e, ok := j.policy.Load().Environment(environment)
+	if !ok || e.Reach != policy.ReachSSM {
+		return carrier.Place{}, e, fmt.Errorf("the policy has no environment %s any more that is reached from here", environment)
+	}
+	return carrier.Place{Cluster: e.Cluster, Region: e.Region, Endpoint: e.Endpoint}, e, nil
+}
+
+func (j *jump) hosts(ctx context.Context, environment string) ([]dockerproxy.FarHost, error) {
+	place, env, err := j.place(environment)
+	if err != nil {
+		return nil, err
+	}
+	list, err := j.carrier.Hosts(ctx, place)
+	if err != nil {
+		return nil, err
+	}
+	var out []dockerproxy.FarHost
+	for _, h := range list {
+		names := namesOf(h)
+		if env.HasHost(append(names, h.ID)...) {
+			out = append(out, dockerproxy.FarHost{ID: h.ID, Names: names, Environment: environment})
+		}
+	}
+	return out, nil
+}
+
+// namesOf are what people call a host: its address, and its name with and
+// without the domain.
+func namesOf(h carrier.Host) (names []string) {
+	short, _, _ := strings.Cut(h.Name, ".")
+	for _, n := range []string{h.Address, h.Name, short} {
+		if n != "" && (len(names) == 0 || names[len(names)-1] != n) {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+func (j *jump) where(ctx context.Context, environment, ref string) ([]dockerproxy.Spot, error) {
+	place, _, err := j.place(environment)
+	if err != nil {
+		return nil, err
+	}
+	found, err := j.carrier.Where(ctx, place, ref)
+	var out []dockerproxy.Spot
+	for _, f := range found {
+		label := f.Name
+		if f.Task != "" {
+			label = "task " + f.Task + ", " + f.Name
+		}
+		out = append(out, dockerproxy.Spot{Host: f.Host, Container: f.Container, Label: label})
+	}
+	return out, err
+}
+
+// learned tells r3-ssm. It is for others, later: nothing waits for it, and
+// nothing is lost with it.
+func (j *jump) learned(h dockerproxy.FarHost, container string) {
+	place, _, err := j.place(h.Environment)
+	if err != nil {
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = j.carrier.Learn(ctx, place, container, h.ID)
+	}()
+}
+
+// dial opens a secure stream to a host's gate, as the caller.
+func (j *jump) dial(ctx context.Context, h dockerproxy.FarHost) (net.Conn, error) {
+	place, _, err := j.place(h.Environment)
+	if err != nil {
+		return nil, err
+	}
+	t, err := j.trust()
+	if err != nil {
+		return nil, err
+	}
+	stream, err := j.carrier.Dial(ctx, place, h.ID)
+	if err != nil {
+		return nil, err
+	}
+	identity := t.identity
+	identity.Trusted = func(id tunnel.KeyID) bool { return t.hosts.TrustsAs(id, h.ID) }
+	conn, err := tunnel.Client(ctx, stream, identity, j.hello(h))
+	if err != nil {
+		return nil, err
+	}
+	return &farConn{Conn: conn, environment: h.Environment, host: h.ID}, nil
+}
+
+func (j *jump) hello(h dockerproxy.FarHost) tunnel.Hello {
+	who := j.caller()
+	return tunnel.Hello{User: who.User, UID: who.UID, Groups: who.Groups, Audit: audit.NewID(time.Now()), Environment: h.Environment}
+}
+
+// farConn is a stream to a host that says itself in which environment it is. The
+// host's word comes with the first that is read, and costs no round trip.
+type farConn struct {
+	*tunnel.Conn
+	environment, host string
+	once              sync.Once
+	err               error
+}
+
+// Read reads nothing of a host that is elsewhere.
+func (c *farConn) Read(p []byte) (int, error) {
+	c.once.Do(c.check)
+	if c.err != nil {
+		return 0, c.err
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *farConn) check() {
+	w, err := c.Welcome()
+	if err == nil && w.Environment != c.environment {
+		err = &elsewhereError{host: c.host, says: w.Environment, here: c.environment}
+	}
+	if c.err = err; err != nil {
+		c.Close()
+	}
+}
+
+// elsewhereError is a host that takes itself to be in another environment than
+// the one whose cluster it is in.
+type elsewhereError struct{ host, says, here string }
+
+func (e *elsewhereError) Error() string {
+	return fmt.Sprintf("%s says that it is in environment %q, and ECS has it in that of %s", e.host, cli.Printable(e.says), e.here)
+}
+
+// Hint is what to do about it.
+func (e *elsewhereError) Hint() string {
+	return "an administrator corrects --environment of r3-dockerproxy on the host, or the cluster in the policy here"
+}
