@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/cli/config/configfile"
@@ -17,6 +18,9 @@ import (
 const (
 	hostHeader = "X-Jumpsuite-Host" // the host that was meant, by -H
 	verbHeader = "X-Jumpsuite-Verb" // which word was typed
+
+	environmentHeader = "X-Jumpsuite-Environment" // which environment was meant, by --environment
+	faultHeader       = "X-Jumpsuite-Fault"       // from the gate: neither the Engine nor the policy says no
 )
 
 // address is what the client library believes to talk to: nothing is there.
@@ -30,6 +34,8 @@ type docker struct {
 	gate    *gate
 	config  *configfile.ConfigFile
 	headers map[string]string
+	args    []string    // behind the verb, as they were typed
+	fault   atomic.Bool // the gate could not do its part
 	connect func() (*client.Client, command.ServerInfo)
 }
 
@@ -46,12 +52,36 @@ func newDocker(g *gate) *docker {
 	return d
 }
 
+// http leads to the gate. The client library takes its dialler for streams from
+// the transport, so that what looks at the answers is put beneath it.
+func (d *docker) http() *http.Client {
+	outer := &http.Transport{DialContext: d.gate.dial}
+	inner := &http.Transport{DisableCompression: true, DialContext: d.gate.dial}
+	outer.RegisterProtocol("http", faults{inner, &d.fault})
+	return &http.Client{Transport: outer}
+}
+
+// faults notes answers that say that the gate could not do its part.
+type faults struct {
+	http.RoundTripper
+	seen *atomic.Bool
+}
+
+// RoundTrip is what it is beneath.
+func (f faults) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := f.RoundTripper.RoundTrip(r)
+	if err == nil && res.Header.Get(faultHeader) != "" {
+		f.seen.Store(true)
+	}
+	return res, err
+}
+
 // connectOnce makes the client, and asks the gate which version the Engine
 // speaks. When that fails, so will what comes next, and it will say why.
 func (d *docker) connectOnce() (*client.Client, command.ServerInfo) {
 	c, err := client.NewClientWithOpts(
 		client.WithHost(address),
-		client.WithHTTPClient(&http.Client{Transport: &http.Transport{DisableCompression: true, DialContext: d.gate.dial}}),
+		client.WithHTTPClient(d.http()),
 		client.WithHTTPHeaders(d.headers),
 		client.WithUserAgent(command.UserAgent()),
 	)

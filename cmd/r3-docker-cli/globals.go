@@ -55,6 +55,7 @@ func newRoot(d *docker) *cobra.Command {
 		_ = root.Flags().MarkHidden(name) // each of them is there: a test says so
 	}
 	root.Flags().Lookup("host").Usage = "Name of the docker host"
+	root.Flags().String("environment", "", "Name of the environment that is meant, to make sure")
 	root.Annotations = map[string]string{"additionalHelp": "What is allowed is up to the policy: " + explainLine}
 	return root
 }
@@ -87,6 +88,11 @@ func globals(root *cobra.Command, d *docker, args []string) (rest []string, err 
 	}
 	if host := flags.Lookup("host"); host.Changed {
 		if err := d.setHost(host.Value.String()); err != nil {
+			return nil, err
+		}
+	}
+	if env := flags.Lookup("environment"); env.Changed {
+		if err := d.setEnvironment(env.Value.String()); err != nil {
 			return nil, err
 		}
 	}
@@ -132,6 +138,16 @@ func (d *docker) setHost(name string) error {
 		return unavailable(exitOurs, "give the bare name of a host: its instance id, private address or name", "-H %q is no name of a host: the way to it is the gate's", name)
 	}
 	d.headers[hostHeader] = name
+	return nil
+}
+
+// setEnvironment keeps the environment that is meant. It chooses nothing: where
+// a host is decides, and what is elsewhere is refused.
+func (d *docker) setEnvironment(name string) error {
+	if !isHostName(strings.ReplaceAll(name, "_", "-")) {
+		return unavailable(exitOurs, "give the name of one that the policy knows", "--environment %q is no name of an environment", name)
+	}
+	d.headers[environmentHeader] = name
 	return nil
 }
 

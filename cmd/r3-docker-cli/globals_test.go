@@ -65,7 +65,7 @@ func TestGlobalOptionsAreTakenOrRefused(t *testing.T) {
 
 // A new docker/cli may bring a new option: somebody has to say what becomes of it.
 func TestEveryGlobalOptionIsDecidedAbout(t *testing.T) {
-	taken := []string{"debug", "log-level", "host", "help", "version"}
+	taken := []string{"debug", "environment", "log-level", "host", "help", "version"}
 	root := newRoot(newDocker(nil))
 	var found []string
 	for _, set := range []*pflag.FlagSet{root.Flags(), root.PersistentFlags()} {

@@ -89,6 +89,9 @@ func (d *docker) report(err error) int {
 	if err.Error() != "" {
 		fmt.Fprintln(d.Err(), err)
 	}
+	if d.fault.Load() && !errors.Is(err, errSomeHosts) {
+		return exitOurs
+	}
 	var status dockercli.StatusError
 	if errors.As(err, &status) && status.StatusCode != 0 {
 		return status.StatusCode

@@ -22,11 +22,11 @@ type verb struct {
 
 // verbs are all that there are, in the order in which people are told.
 var verbs = []verb{
-	{"ps", from(container.NewPsCommand)},
-	{"images", from(image.NewImagesCommand)},
+	{"ps", many("ps", container.NewPsCommand, psTable(container.NewPsCommand))},
+	{"images", many("images", image.NewImagesCommand, imagesTable(image.NewImagesCommand))},
 	{"logs", from(container.NewLogsCommand)},
 	{"exec", from(container.NewExecCommand)},
-	{"stats", from(container.NewStatsCommand)},
+	{"stats", many("stats", container.NewStatsCommand, statsTable)},
 	{"inspect", newInspect},
 	{"run", from(container.NewRunCommand)},
 	{"pull", from(image.NewPullCommand)},
@@ -70,6 +70,7 @@ func add(root *cobra.Command, d *docker, args []string) error {
 		return unavailable(exitNoSuch, "what is: "+names(), "%q is not available here", word)
 	}
 	d.headers[verbHeader] = word
+	d.args = args[slices.Index(args, word)+1:]
 	root.AddCommand(plain(verbs[i].make(d)))
 	return nil
 }

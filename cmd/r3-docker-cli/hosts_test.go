@@ -1,0 +1,265 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/docker/cli/cli/command"
+	"golang.org/x/sys/unix"
+)
+
+// fleet is the other half, with hosts behind it.
+type fleet struct {
+	http.ServeMux
+	mu    sync.Mutex
+	asked []string // host METHOD path?query
+	slow  chan struct{}
+	list  string // of hosts; empty: none, as on a docker host
+}
+
+// newFleet has three hosts. The second has two containers, the third one.
+func newFleet(t *testing.T) (*fleet, *gate) {
+	f := &fleet{slow: make(chan struct{}), list: `{"Hosts":[{"ID":"i-1","Name":"10.0.0.1","Environment":"test"},{"ID":"i-2","Name":"10.0.0.2","Environment":"test"},{"ID":"i-3","Name":"10.0.0.3","Environment":"test"}]}`}
+	g, theirs := other(t)
+	l := &handed{conns: make(chan net.Conn, 100), gone: make(chan struct{})}
+	s := &http.Server{Handler: f}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	go func() {
+		var word [2]byte
+		for {
+			if n, _ := theirs.Read(word[:]); n == 0 {
+				return
+			}
+			fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				return
+			}
+			ours := os.NewFile(uintptr(fds[0]), "ours")
+			conn, _ := net.FileConn(ours)
+			ours.Close()
+			l.conns <- conn
+			theirs.WriteMsgUnix([]byte{askConnection}, unix.UnixRights(fds[1]), nil)
+			unix.Close(fds[1])
+		}
+	}()
+	return f, g
+}
+
+// handed is a listener of the connections that were handed over.
+type handed struct {
+	conns chan net.Conn
+	gone  chan struct{}
+	once  sync.Once
+}
+
+func (h *handed) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.gone:
+		return nil, net.ErrClosed
+	}
+}
+func (h *handed) Close() error   { h.once.Do(func() { close(h.gone) }); return nil }
+func (h *handed) Addr() net.Addr { return &net.UnixAddr{} }
+
+func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	host := r.Header.Get(hostHeader)
+	path := r.URL.Path
+	if i := strings.Index(path[1:], "/"); strings.HasPrefix(path, "/v1.") && i > 0 {
+		path = path[1+i:]
+	}
+	f.mu.Lock()
+	f.asked = append(f.asked, strings.TrimSpace(host+" "+r.Method+" "+path+" "+r.URL.RawQuery))
+	f.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Api-Version", "1.51")
+	switch {
+	case path == "/jumpsuite/hosts" && f.list == "":
+		http.Error(w, `{"message":"page not found"}`, http.StatusNotFound)
+	case path == "/jumpsuite/hosts":
+		io.WriteString(w, f.list)
+	case path == "/_ping":
+	case host == "i-4":
+		<-f.slow
+	case host == "i-9":
+		w.Header().Set(faultHeader, "1")
+		w.WriteHeader(http.StatusBadGateway)
+		io.WriteString(w, `{"message":"jumpsuite: host 10.0.0.9: i-9 is not connected to Session Manager\nhint: start its agent"}`)
+	case path == "/containers/json":
+		fmt.Fprint(w, containersOf(host))
+	case path == "/images/json":
+		fmt.Fprintf(w, `[{"Id":"sha256:%064d","RepoTags":["web:1","web:latest"],"RepoDigests":[],"Created":1700000000,"Size":1000}]`, len(host))
+	case strings.HasSuffix(path, "/stats"):
+		io.WriteString(w, `{"name":"/web","id":"x","cpu_stats":{"cpu_usage":{"total_usage":200},"system_cpu_usage":2000,"online_cpus":2},"precpu_stats":{"cpu_usage":{"total_usage":100},"system_cpu_usage":1000},
+			"memory_stats":{"usage":3145728,"limit":10485760,"stats":{"inactive_file":1048576}},"pids_stats":{"current":7},"networks":{"eth0":{"rx_bytes":1000,"tx_bytes":2000}}}`)
+	default:
+		w.WriteHeader(http.StatusNotFound)
+		io.WriteString(w, `{"message":"no"}`)
+	}
+}
+
+func containersOf(host string) string {
+	one := func(id, name string, created int) string {
+		return fmt.Sprintf(`{"Id":"%s","Names":["/%s"],"Image":"web:1","Command":"sleep","Created":%d,"State":"running","Status":"Up 1 hour","Labels":{"team":"blue","x":"y"}}`, strings.Repeat(id, 64), name, created)
+	}
+	switch host {
+	case "i-2":
+		return "[" + one("a", "web", 1700000300) + "," + one("b", "log", 1700000100) + "]"
+	case "i-3":
+		return "[" + one("c", "api", 1700000200) + "]"
+	}
+	return "[]"
+}
+
+// ran is what a command line came to.
+type ran struct {
+	code     int
+	out, err string
+}
+
+// typed runs a command line against a gate.
+func typed(t *testing.T, g *gate, args ...string) ran {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	streams, err := command.NewDockerCli(command.WithInputStream(io.NopCloser(strings.NewReader(""))), command.WithOutputStream(&out), command.WithErrorStream(&errOut))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDocker(g)
+	d.DockerCli = streams
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	code := d.report(d.execute(ctx, args))
+	return ran{code, out.String(), errOut.String()}
+}
+
+func TestAllHostsAreOneTable(t *testing.T) {
+	a, b, c := strings.Repeat("a", 12), strings.Repeat("b", 12), strings.Repeat("c", 12)
+	for _, tt := range []struct{ name, line, want string }{
+		{"ids only", "ps -q", a + "\n" + b + "\n" + c + "\n"},
+		{"whole ids", "ps -q --no-trunc", strings.Repeat("a", 64) + "\n" + strings.Repeat("b", 64) + "\n" + strings.Repeat("c", 64) + "\n"},
+		{"a format", "ps --format {{.Host}}:{{.Names}}:{{.Label}}", "template"},
+		{"a format with the host", "ps --format {{.Host}}/{{.Environment}}:{{.Names}}", "10.0.0.2/test:web\n10.0.0.2/test:log\n10.0.0.3/test:api\n"},
+		{"labels", `ps --format {{.Names}}={{.Label_"team"}}`, "web=blue\nlog=blue\napi=blue\n"},
+		{"a table of one's own", `ps --format table_{{.Host}}\t{{.Names}}`, "HOST       NAMES\n10.0.0.2   web\n10.0.0.2   log\n10.0.0.3   api\n"},
+		{"the newest", "ps -n 2 --format {{.Names}}", "web\napi\n"},
+		{"the last", "ps -l --format {{.Names}}", "web\n"},
+		{"a column that there is none of", "ps --format {{.Hots}}", `map has no entry for key "Hots"`},
+		{"images", "images --format {{.Host}}:{{.Repository}}:{{.Tag}}", "10.0.0.1:web:1\n10.0.0.1:web:latest\n10.0.0.2:web:1\n10.0.0.2:web:latest\n10.0.0.3:web:1\n10.0.0.3:web:latest\n"},
+		{"numbers", "stats --no-stream --format {{.Host}}_{{.Name}}_{{.CPUPerc}}_{{.MemUsage}}_{{.MemPerc}}_{{.NetIO}}_{{.PIDs}}",
+			"10.0.0.2 web 20.00% 2MiB / 10MiB 20.00% 1kB / 2kB 7\n10.0.0.2 web 20.00% 2MiB / 10MiB 20.00% 1kB / 2kB 7\n10.0.0.3 web 20.00% 2MiB / 10MiB 20.00% 1kB / 2kB 7\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, g := newFleet(t)
+			var args []string
+			for _, a := range strings.Fields(tt.line) {
+				args = append(args, strings.ReplaceAll(a, "_", " "))
+			}
+			got := typed(t, g, args...)
+			if got.out != tt.want && !strings.Contains(got.err, tt.want) {
+				t.Errorf("got %d\n%q\n%q\nwant\n%q", got.code, got.out, got.err, tt.want)
+			}
+			if (got.code == 0) != (got.out == tt.want) {
+				t.Errorf("it ended with %d", got.code)
+			}
+		})
+	}
+}
+
+func TestTheTableNamesTheHost(t *testing.T) {
+	_, g := newFleet(t)
+	lines := strings.Split(typed(t, g, "ps").out, "\n")
+	if len(lines) != 5 || !strings.HasPrefix(lines[0], "HOST       CONTAINER ID   IMAGE     COMMAND") || !strings.HasPrefix(lines[1], "10.0.0.2   aaaaaaaaaaaa   web:1") {
+		t.Errorf("got %q", lines)
+	}
+}
+
+func TestSeveralEnvironmentsAreAColumn(t *testing.T) {
+	f, g := newFleet(t)
+	f.list = strings.Replace(f.list, `"10.0.0.3","Environment":"test"`, `"10.0.0.3","Environment":"prod"`, 1)
+	if out := typed(t, g, "ps").out; !strings.HasPrefix(out, "ENVIRONMENT   HOST       CONTAINER ID") || !strings.Contains(out, "prod          10.0.0.3") {
+		t.Errorf("got %q", out)
+	}
+}
+
+func TestAHostThatDoesNotAnswerIsNamed(t *testing.T) {
+	f, g := newFleet(t)
+	f.list = `{"Hosts":[{"ID":"i-9","Name":"10.0.0.9","Environment":"test"},{"ID":"i-3","Name":"10.0.0.3","Environment":"test"}],"Missing":[{"Environment":"prod","Error":"jumpsuite: no rights"}]}`
+	got := typed(t, g, "ps", "--format", "{{.Names}}")
+	want := "docker: the hosts of prod are missing: no rights\ndocker: host 10.0.0.9: i-9 is not connected to Session Manager\nhint: start its agent\n"
+	if got.code != 1 || got.out != "api\n" || got.err != want {
+		t.Errorf("got %+v, want exit 1, api and %q", got, want)
+	}
+}
+
+func TestAHostThatIsSlowHoldsNobodyUp(t *testing.T) {
+	f, g := newFleet(t)
+	defer close(f.slow)
+	f.list = `{"Hosts":[{"ID":"i-4","Name":"10.0.0.4","Environment":"test"},{"ID":"i-3","Name":"10.0.0.3","Environment":"test"}]}`
+	d := newDocker(g)
+	d.args = []string{}
+	list, err := d.hosts(t.Context(), "ps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // instead of ten seconds
+	defer cancel()
+	late := d.timed(ctx, func(ctx context.Context) error {
+		_, err := d.on(list.Hosts[0], io.Discard, io.Discard).Client().Info(ctx)
+		return err
+	})
+	if late == nil {
+		t.Error("a host that does not answer has answered")
+	}
+}
+
+func TestWithAHostItIsDockersOwn(t *testing.T) {
+	f, g := newFleet(t)
+	got := typed(t, g, "-H", "i-3", "ps")
+	if got.code != 0 || !strings.HasPrefix(got.out, "CONTAINER ID   IMAGE") {
+		t.Errorf("got %+v", got)
+	}
+	for _, a := range f.asked {
+		if strings.Contains(a, "jumpsuite/hosts") {
+			t.Errorf("asked %q", f.asked)
+		}
+	}
+}
+
+func TestOnADockerHostItIsDockersOwn(t *testing.T) {
+	f, g := newFleet(t)
+	f.list = ""
+	for _, verb := range []string{"ps", "images"} {
+		if got := typed(t, g, verb); got.code != 0 || strings.Contains(got.out, "HOST") {
+			t.Errorf("%s: got %+v", verb, got)
+		}
+	}
+}
+
+func TestWhatIsTheGatesFaultEndsWithDockersOwnCode(t *testing.T) {
+	_, g := newFleet(t)
+	if got := typed(t, g, "-H", "i-9", "ps"); got.code != exitOurs || !strings.Contains(got.err, "not connected to Session Manager") {
+		t.Errorf("got %+v, want exit %d", got, exitOurs)
+	}
+}
+
+func TestTheEnvironmentIsPassedOn(t *testing.T) {
+	for arg, want := range map[string]string{"test": "test", "a b": ""} {
+		d := newDocker(nil)
+		_, err := globals(newRoot(d), d, []string{"--environment", arg, "ps"})
+		if got := d.headers[environmentHeader]; got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: got %q, %v", arg, got, err)
+		}
+	}
+}

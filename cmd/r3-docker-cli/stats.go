@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	dockercontainer "github.com/docker/cli/cli/command/container"
+	"github.com/docker/cli/cli/command/formatter"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+)
+
+var statsHeaders = formatter.SubHeaderContext{
+	"Container": "CONTAINER", "Name": "NAME", "ID": "CONTAINER ID", "CPUPerc": "CPU %", "MemUsage": "MEM USAGE / LIMIT", "MemPerc": "MEM %",
+	"NetIO": "NET I/O", "BlockIO": "BLOCK I/O", "PIDs": "PIDS",
+}
+
+// frame is how often a table that follows is shown anew; docker's own pace.
+const frame = 500 * time.Millisecond
+
+// relist is how often a table that follows looks for containers that are new.
+const relist = 10 * time.Second
+
+// statsTable is docker stats for all hosts. With names it is docker's own: the
+// gate finds them.
+func statsTable(d *docker, cmd *cobra.Command, args []string, list *hostList) error {
+	flags := cmd.Flags()
+	theirs := flags.Lookup("format").Value.String()
+	source := theirs
+	if source == "" {
+		source = formatter.TableFormatKey
+	}
+	t, err := newTable(statsHeaders, dockercontainer.NewStatsFormat(source, "linux"), theirs, list.environments())
+	if err != nil {
+		return err
+	}
+	m := &meters{docker: d, list: list, all: isTrue(flags, "all"), whole: isTrue(flags, "no-trunc"), rows: map[string]row{}}
+	if isTrue(flags, "no-stream") {
+		err := d.eachHost(cmd.Context(), list, m.once)
+		return first(t.write(d.Out(), m.snapshot()), err)
+	}
+	return m.follow(cmd.Context(), t)
+}
+
+// meters are the numbers of all containers of all hosts.
+type meters struct {
+	docker     *docker
+	list       *hostList
+	all, whole bool
+
+	mu   sync.Mutex
+	rows map[string]row // by place and id
+}
+
+// once reads the numbers of a host's containers one time.
+func (m *meters) once(ctx context.Context, i int, h farHost) error {
+	return m.read(ctx, i, h, false, map[string]bool{})
+}
+
+// read reads the numbers of the containers of a host that are not in seen yet;
+// following, until they end.
+func (m *meters) read(ctx context.Context, i int, h farHost, following bool, seen map[string]bool) error {
+	o := m.docker.on(h, io.Discard, io.Discard)
+	found, err := o.Client().ContainerList(ctx, container.ListOptions{All: m.all})
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	for n, c := range found {
+		if seen[c.ID] {
+			continue
+		}
+		seen[c.ID] = true
+		key := fmt.Sprintf("%05d %05d %s", i, n, c.ID)
+		m.set(key, m.row(h, c.ID, strings.Join(c.Names, ","), nil))
+		f := func() { m.meter(ctx, o, h, key, c.ID, following) }
+		if following {
+			go f()
+			continue
+		}
+		wg.Go(f)
+	}
+	wg.Wait()
+	return nil
+}
+
+// meter keeps one container's numbers up to date.
+func (m *meters) meter(ctx context.Context, o *docker, h farHost, key, id string, following bool) {
+	res, err := o.Client().ContainerStats(ctx, id, following)
+	if err == nil {
+		defer res.Body.Close()
+		dec := json.NewDecoder(res.Body)
+		for {
+			var s container.StatsResponse
+			if err = dec.Decode(&s); err != nil {
+				break
+			}
+			m.set(key, m.row(h, id, s.Name, &s))
+		}
+	}
+	if following {
+		m.set(key, nil) // it is gone
+	}
+}
+
+func (m *meters) set(key string, r row) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r == nil {
+		delete(m.rows, key)
+		return
+	}
+	m.rows[key] = r
+}
+
+// snapshot is all rows in the order of hosts, and of their containers.
+func (m *meters) snapshot() []row {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var keys []string
+	for k := range m.rows {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	var rows []row
+	for _, k := range keys {
+		rows = append(rows, m.rows[k])
+	}
+	return rows
+}
+
+// row is a line; without numbers it has docker's dashes.
+func (m *meters) row(h farHost, id, name string, s *container.StatsResponse) row {
+	shown := id
+	if !m.whole {
+		shown = id[:min(12, len(id))]
+	}
+	r := row{"Host": h.Name, "Environment": h.Environment, "Container": id, "ID": shown, "Name": strings.TrimPrefix(name, "/"),
+		"CPUPerc": "--", "MemUsage": "-- / --", "MemPerc": "--", "NetIO": "--", "BlockIO": "--", "PIDs": "--"}
+	if s == nil {
+		return r
+	}
+	used, limit := memory(&s.MemoryStats), float64(s.MemoryStats.Limit)
+	received, sent := network(s.Networks)
+	read, written := blocks(&s.BlkioStats)
+	r["CPUPerc"] = percent(processor(s))
+	r["MemUsage"] = units.BytesSize(used) + " / " + units.BytesSize(limit)
+	r["MemPerc"] = percent(share(used, limit))
+	r["NetIO"] = units.HumanSizeWithPrecision(received, 3) + " / " + units.HumanSizeWithPrecision(sent, 3)
+	r["BlockIO"] = units.HumanSizeWithPrecision(read, 3) + " / " + units.HumanSizeWithPrecision(written, 3)
+	r["PIDs"] = fmt.Sprint(s.PidsStats.Current)
+	return r
+}
+
+func percent(v float64) string { return fmt.Sprintf("%.2f%%", v) }
+
+func share(part, whole float64) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return part / whole * 100
+}
+
+// processor is the share of one processor since the last sample, in percent.
+func processor(s *container.StatsResponse) float64 {
+	own := float64(s.CPUStats.CPUUsage.TotalUsage) - float64(s.PreCPUStats.CPUUsage.TotalUsage)
+	all := float64(s.CPUStats.SystemUsage) - float64(s.PreCPUStats.SystemUsage)
+	processors := float64(s.CPUStats.OnlineCPUs)
+	if processors == 0 {
+		processors = float64(len(s.CPUStats.CPUUsage.PercpuUsage))
+	}
+	if own <= 0 || all <= 0 {
+		return 0
+	}
+	return own / all * processors * 100
+}
+
+// memory is what is used but for the cache, which the kernel can have back.
+func memory(m *container.MemoryStats) float64 {
+	for _, key := range []string{"total_inactive_file", "inactive_file"} { // cgroup v1, v2
+		if cache, ok := m.Stats[key]; ok && cache < m.Usage {
+			return float64(m.Usage - cache)
+		}
+	}
+	return float64(m.Usage)
+}
+
+func network(all map[string]container.NetworkStats) (received, sent float64) {
+	for _, n := range all {
+		received += float64(n.RxBytes)
+		sent += float64(n.TxBytes)
+	}
+	return received, sent
+}
+
+func blocks(b *container.BlkioStats) (read, written float64) {
+	for _, e := range b.IoServiceBytesRecursive {
+		switch {
+		case strings.EqualFold(e.Op, "read"):
+			read += float64(e.Value)
+		case strings.EqualFold(e.Op, "write"):
+			written += float64(e.Value)
+		}
+	}
+	return read, written
+}
+
+// follow shows the numbers again and again, until it is interrupted. A host that
+// is lost is named once, and asked again.
+func (m *meters) follow(ctx context.Context, t table) error {
+	seen := make([]map[string]bool, len(m.list.Hosts))
+	named := map[int]bool{}
+	var mu sync.Mutex
+	for i := range seen {
+		seen[i] = map[string]bool{}
+	}
+	look := func() {
+		for i, h := range m.list.Hosts {
+			go func() {
+				err := m.read(ctx, i, h, true, seen[i])
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil && ctx.Err() == nil && !named[i] {
+					named[i] = true
+					errs := make([]error, len(m.list.Hosts))
+					errs[i] = err
+					_ = m.docker.told(&hostList{Hosts: m.list.Hosts}, errs)
+				}
+			}()
+		}
+	}
+	_ = m.docker.told(&hostList{Missing: m.list.Missing}, nil)
+	look()
+	again, show := time.NewTicker(relist), time.NewTicker(frame)
+	defer again.Stop()
+	defer show.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-again.C:
+			look()
+		case <-show.C:
+			if err := m.draw(t); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// draw shows a frame in the place of the one before.
+func (m *meters) draw(t table) error {
+	var b strings.Builder
+	if err := t.write(&b, m.snapshot()); err != nil {
+		return err
+	}
+	text := "\033[H" + strings.ReplaceAll(b.String(), "\n", "\033[K\n") + "\033[J"
+	_, err := io.WriteString(m.docker.Out(), text)
+	return err
+}
