@@ -28,11 +28,17 @@ type theatre struct {
 
 func play(t *testing.T, text string) *theatre {
 	t.Helper()
+	return playAt(t, text, 300)
+}
+
+// playAt is play at so many lab seconds a second.
+func playAt(t *testing.T, text string, speed float64) *theatre {
+	t.Helper()
 	w, err := world.Parse([]byte(text), "world")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Clock.Speed = 300
+	w.Clock.Speed = speed
 	l, err := lab.Start(t.Context(), lab.Config{World: w})
 	if err != nil {
 		t.Fatal(err)

@@ -32,8 +32,9 @@ const (
 	// circuit breaker tripped; the two are in the same millisecond.
 	breakerPatience = 60 * time.Second
 	// roomPatience is how long nothing may move, with ECS saying that it finds no room
-	// or may not stop anything, before that is believed to stay so.
-	roomPatience = 3 * time.Minute
+	// or may not stop anything, before that is believed to stay so. ECS's circuit breaker
+	// takes as long for a service whose tasks find no room.
+	roomPatience = time.Minute
 	// oldPatience is how long old tasks may go on running beside a complete
 	// set of healthy new ones before they are left to ECS.
 	oldPatience = 2 * time.Minute
@@ -160,9 +161,10 @@ func judgeDisplaced(g Goal, o Observation, t Trail, own, primary *ecsstatus.Depl
 	}
 	why := "ECS rolled it back"
 	if own != nil && own.Reason != "" {
-		why += ": " + own.Reason
-	} else if tasks := failing(o.Tasks); len(tasks) > 0 {
-		why += ": " + describe(tasks[len(tasks)-1])
+		why += ": " + strings.TrimSuffix(own.Reason, ".")
+	}
+	if last := lastFailing(o); last != "" {
+		why += ": " + last
 	}
 	return Verdict{Outcome: TakenBack, Other: primary.ID, Reason: why}, t
 }
@@ -195,12 +197,12 @@ func judgeBroken(g Goal, o Observation, t Trail, own *ecsstatus.Deployment) (Ver
 	if g.Breaker.Enabled && g.Breaker.Rollback && o.At.Sub(t.failed) < breakerPatience {
 		return Verdict{Missing: []string{"ECS's circuit breaker has tripped and will roll back"}}, t
 	}
-	why := own.Reason
-	if why == "" {
-		why = "ECS has given it up"
+	why := "ECS has given it up"
+	if own.Reason != "" {
+		why = strings.TrimSuffix(own.Reason, ".")
 	}
-	if tasks := failing(o.Tasks); len(tasks) > 0 {
-		why += " " + describe(tasks[len(tasks)-1])
+	if last := lastFailing(o); last != "" {
+		why += ": " + last
 	}
 	return Verdict{Outcome: Failed, Reason: why}, t
 }
@@ -220,9 +222,19 @@ func failure(g Goal, o Observation) string {
 		}
 	}
 	if limit := maxFailures(g, desired(o.Service)); len(tasks) >= limit {
-		return fmt.Sprintf("%s; the last: %s", countOf(len(tasks), "task failed", "tasks failed"), describe(tasks[len(tasks)-1])+unwell(o.Service, tasks[len(tasks)-1]))
+		return fmt.Sprintf("%s; the last: %s", countOf(len(tasks), "task failed", "tasks failed"), lastFailing(o))
 	}
 	return ""
+}
+
+// lastFailing is how the last task that failed did; empty if none has.
+func lastFailing(o Observation) string {
+	tasks := failing(o.Tasks)
+	if len(tasks) == 0 {
+		return ""
+	}
+	last := tasks[len(tasks)-1]
+	return describe(last) + unwell(o.Service, last)
 }
 
 // unhealthyEvent is what ECS says of a task that fails a load balancer's check.
