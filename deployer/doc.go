@@ -9,6 +9,11 @@
 // deployment is rolled back by rolling forward to the task definition that the
 // service had before.
 //
+// Before the first change, a journal of what was before is written into tags of
+// the service, and into a file. By it, any process on any jump server picks up
+// what another one has left: Wait follows it to its end, RollBack takes it back,
+// and neither begins a second time what has begun.
+//
 // Everything about the time that ECS takes is measured on AWS's clock: the
 // timestamps in its answers and the Date header of the answer. Ours only says
 // how often to look.

@@ -176,12 +176,14 @@ func tagText(s string) string {
 	return s
 }
 
-// word is text without spaces.
+// word is text without spaces, short enough for three of them in a tag.
 func word(s string) string {
-	if s = strings.Join(strings.Fields(s), "_"); s == "" {
+	const most = 80
+	r := []rune(strings.Join(strings.Fields(s), "_"))
+	if len(r) == 0 {
 		return nothing
 	}
-	return s
+	return string(r[:min(len(r), most)])
 }
 
 func instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }

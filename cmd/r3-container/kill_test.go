@@ -188,30 +188,63 @@ func killEverywhere(t *testing.T, image, strategy string) {
 	if code, out := s.run(probe, t.TempDir(), append([]string{"deploy", "--container-type", "s0"}, s.args...)...); code != map[string]int{"good": 0, "broken": 75}[image] {
 		t.Fatalf("exit code %d\n%s", code, out)
 	}
+	s.everywhere(probe.seen, 25, func(x execution) {
+		x.image = image
+		x.carryOut()
+	})
+}
+
+// The roll-back that picks up a killed deployment is killed at every call, too.
+func TestWhateverKillsARollBackTheNextCommandFinishesIt(t *testing.T) {
+	s := newScaffold(t, "good", "replacing")
+	first := execution{scaffold: s, name: "s0", at: call{"UpdateService", 2, 1}, after: true}
+	home := t.TempDir()
+	if code, out := first.deploy(&executioner{at: first.at, after: true}, home); code != -1 {
+		t.Fatalf("not killed: exit code %d\n%s", code, out)
+	}
+	probe := &executioner{}
+	if code, out := first.follow(probe, home, "rollback", "--yes"); code != 0 {
+		t.Fatalf("exit code %d\n%s", code, out)
+	}
+	s.everywhere(probe.seen, 20, func(x execution) {
+		home := t.TempDir()
+		x.deploy(&executioner{at: first.at, after: true}, home)
+		_, out := x.follow(&executioner{at: x.at, after: x.after}, home, "rollback", "--yes")
+		x.image = "good" // wait finishes what the journal says: the deployment, or its roll-back
+		if x.carried("TagResource", x.arn(), "rolling-back") > 0 {
+			x.image = "broken"
+		}
+		code, more := x.follow(&executioner{}, home, "wait")
+		x.check("wait", code, out+"--- wait\n"+more)
+	})
+}
+
+// everywhere has something killed at each of some calls, each on a service of its own.
+func (s *scaffold) everywhere(calls []call, least int, kill func(execution)) {
 	n := 1
 	var wg sync.WaitGroup
 	room := make(chan struct{}, 4) // the processes sleep most of the time
-	for _, at := range probe.seen {
+	for _, at := range calls {
 		for _, after := range []bool{false, true} {
 			if after && !slices.Contains(changes, at.operation) {
 				continue // to be killed after a read is to be killed before the next call
 			}
 			if n == places {
-				t.Fatalf("%d calls to be killed at are more than there are places", len(probe.seen))
+				s.t.Fatalf("%d calls to be killed at are more than there are places", len(calls))
 			}
-			x := execution{scaffold: s, at: at, after: after, n: n, name: fmt.Sprintf("s%d", n), image: image}
+			x := execution{scaffold: s, at: at, after: after, n: n, name: fmt.Sprintf("s%d", n)}
 			n++
 			room <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-room }()
-				x.carryOut()
+				kill(x)
 			})
 		}
 	}
 	wg.Wait()
-	t.Logf("killed %d deployments at %d calls", n-1, len(probe.seen))
-	if n < 25 {
-		t.Errorf("killed %d deployments only", n-1)
+	s.t.Logf("killed %d times at %d calls", n-1, len(calls))
+	if n <= least {
+		s.t.Errorf("killed %d times only", n-1)
 	}
 }
 
@@ -225,10 +258,22 @@ type execution struct {
 	image string
 }
 
+func (x execution) deploy(e *executioner, home string) (code int, output string) {
+	return x.run(e, home, append([]string{"deploy", "--container-type", x.name}, x.args...)...)
+}
+
+func (x execution) follow(e *executioner, home string, command ...string) (code int, output string) {
+	return x.run(e, home, append(command, "--container-type", x.name, "--interval", "100ms", "--timeout", "24h")...)
+}
+
+func (x execution) arn() string {
+	return "arn:aws:ecs:eu-central-1:123456789012:service/prod/" + x.name
+}
+
 func (x execution) carryOut() {
 	home := x.t.TempDir()
 	e := &executioner{at: x.at, after: x.after}
-	code, out := x.run(e, home, append([]string{"deploy", "--container-type", x.name}, x.args...)...)
+	code, out := x.deploy(e, home)
 	if !e.killed {
 		x.t.Logf("%s: %s did not come this time (exit code %d)", x.name, x.at, code)
 	} else if code != -1 {
@@ -245,7 +290,7 @@ func (x execution) carryOut() {
 			command = append(command, "--supersede")
 		}
 	}
-	code, more := x.run(&executioner{}, home, append(command, "--container-type", x.name, "--interval", "100ms", "--timeout", "24h")...)
+	code, more := x.follow(&executioner{}, home, command...)
 	x.check(command[0], code, out+"--- "+strings.Join(command, " ")+"\n"+more)
 }
 
@@ -256,7 +301,7 @@ func (x execution) fail(format string, args ...any) {
 
 // check compares what there is with what there should be.
 func (x execution) check(command string, code int, out string) {
-	journaled := x.carried("TagResource", "arn:aws:ecs:eu-central-1:123456789012:service/prod/"+x.name, "") > 0
+	journaled := x.carried("TagResource", x.arn(), "") > 0
 	updated := x.carried("UpdateService", x.name, "task-definition/"+x.name+":2") > 0
 	want, definition := 0, x.name+":1"
 	switch {

@@ -283,3 +283,60 @@ func TestWithoutSudoItDoesNotGoRoundInCircles(t *testing.T) {
 		t.Errorf("help: exit code %d\n%s", code, out)
 	}
 }
+
+const pickupPolicy = `environments:
+  - {name: prod, cluster: prod, region: eu-central-1, endpoint: "ENDPOINT"}
+rules:
+  - {name: shipping, effect: allow, principals: [user:nobody], actions: [ecs.deploy], environments: [prod]}
+  - {name: looking, effect: allow, principals: [user:nobody], actions: [ecs.wait, ecs.deployments], environments: [prod], container-types: [web]}
+  - {name: returning, effect: allow, principals: [user:nobody], actions: [ecs.rollback], environments: [prod], container-types: [RETURNING]}
+`
+
+// To finish what another process has begun takes more than to follow it.
+func TestThroughSudoAWaitFinishesOnlyWhatItMayRollBack(t *testing.T) {
+	l := labFor(t, strings.Replace(sudoWorld, "services: [", "services: [{name: other, image: \"web:1\"}, ", 1)+"faults: [{operation: ListTasks, error: unavailable, skip: 2}]\n")
+	j := newJumpServer(t, l)
+	j.write("jumpsuite/policy.yaml", strings.NewReplacer("ENDPOINT", l.URL(), "RETURNING", "other").Replace(pickupPolicy), 0o644)
+	if code, out := j.sudo("deploy", "--container-type", "web", "--image-url", "web:2", "--interval", "100ms", "--timeout", "2m", "--reason", "ticket 7"); code != cli.ExitUnavailable {
+		t.Fatalf("exit code %d, want that it lost sight\n%s", code, out)
+	}
+	l.ClearFaults()
+	code, out := j.sudo("deployments")
+	if code != 0 || !strings.Contains(out, "nobody") || !strings.Contains(out, "ended") || !strings.Contains(out, "ticket 7") {
+		t.Errorf("deployments: exit code %d\n%s", code, out)
+	}
+	before := len(changing(l))
+	if code, out := j.sudo("wait", "--container-type", "web", "--interval", "100ms"); code != 0 && code != cli.ExitNotAllowed || len(changing(l)) != before {
+		t.Errorf("wait without ecs.rollback: exit code %d, changed %q\n%s", code, changing(l)[before:], out)
+	}
+	j.write("jumpsuite/policy.yaml", strings.NewReplacer("ENDPOINT", l.URL(), "RETURNING", "web").Replace(pickupPolicy), 0o644)
+	if code, out := j.sudo("wait", "--container-type", "web", "--interval", "100ms"); code != 0 || !strings.Contains(out, "picking up the deployment") {
+		t.Errorf("wait: exit code %d\n%s", code, out)
+	}
+	if code, out := j.sudo("rollback", "--container-type", "web", "--yes", "--interval", "100ms", "--reason", "ticket 8"); code != 0 {
+		t.Errorf("rollback: exit code %d\n%s", code, out)
+	}
+	if code, out := j.sudo("rollback", "--container-type", "other", "--yes"); code != cli.ExitNotAllowed {
+		t.Errorf("rollback of other: exit code %d\n%s", code, out)
+	}
+	var got []string
+	for _, e := range j.lines() {
+		if e.Action != "ecs.deploy" {
+			first, _, _ := strings.Cut(e.Detail, ":")
+			got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", e.Kind, e.Action, e.Rule, strings.Fields(first + " -")[0])))
+		}
+	}
+	want := []string{
+		"decision ecs.deployments looking -",
+		"decision ecs.wait looking -", "decision ecs.rollback default -",
+		"decision ecs.wait looking -", "decision ecs.rollback returning -", "open ecs.rollback returning cluster", "change ecs.rollback returning TagResource", "close ecs.rollback returning deployed",
+		"decision ecs.rollback returning -", "open ecs.rollback returning cluster", "change ecs.rollback returning TagResource", "change ecs.rollback returning UpdateService", "close ecs.rollback returning rolled-back",
+		"decision ecs.rollback default -",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if _, err := os.Stat(filepath.Join(j.lib, "jumpsuite/deployments/123456789012.eu-central-1.prod/web")); err != nil {
+		t.Errorf("root's copies of the journals: %v", err)
+	}
+}

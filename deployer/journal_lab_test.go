@@ -1,0 +1,161 @@
+package deployer_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"jumpsuite/deployer"
+	"jumpsuite/internal/cli"
+	"jumpsuite/internal/lab/world"
+)
+
+func TestWithoutRoomForItsJournalNothingIsBegun(t *testing.T) {
+	p := play(t, idleWorld)
+	p.d.Folder = filepath.Join(t.TempDir(), "file", "below")
+	if err := os.WriteFile(filepath.Dir(p.d.Folder), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := p.deploy(t.Context(), "web:2")
+	if cli.ExitCode(err) != cli.ExitAudit || !strings.Contains(err.Error(), "keep the journal of the deployment: ") {
+		t.Errorf("got %v (code %d), want 74", err, cli.ExitCode(err))
+	}
+	if n := p.count("TagResource") + p.count("RegisterTaskDefinition") + p.count("UpdateService"); n != 0 {
+		t.Errorf("%d changes", n)
+	}
+}
+
+// Tags that AWS does not take, whether it says so or not: nothing is begun.
+func TestWithoutItsTagsNothingIsBegun(t *testing.T) {
+	p := play(t, idleWorld)
+	p.lab.AddFault(world.Fault{Operation: "TagResource", Error: "denied"})
+	err := p.deploy(t.Context(), "web:2")
+	if cli.ExitCode(err) != cli.ExitUnavailable || !strings.Contains(err.Error(), "nothing was changed") {
+		t.Errorf("got %v (code %d), want 69", err, cli.ExitCode(err))
+	}
+	if n := p.count("RegisterTaskDefinition") + p.count("UpdateService"); n != 0 {
+		t.Errorf("%d changes", n)
+	}
+}
+
+// Once the service is updated, the journal waits for AWS, and AWS not for it.
+func TestTheJournalHoldsNothingUpThatIsUnderWay(t *testing.T) {
+	p := play(t, idleWorld)
+	p.lab.AddFault(world.Fault{Operation: "TagResource", Error: "server", Skip: 1, Times: 2})
+	if err := p.deploy(t.Context(), "web:2"); err != nil {
+		t.Fatal(err)
+	}
+	p.ended(deployer.StateDeployed)
+}
+
+// A disk that is full when the roll-back is due: the tags have it all the same.
+func TestARollBackGoesOnThoughItsFileCannotBeWritten(t *testing.T) {
+	p := play(t, strings.Replace(busyWorld, `tags: ["1", "2"]}`, `tags: ["1"]}, {repository: web, tags: ["2"], exit: 1, after: 2s}`, 1))
+	p.d.Folder = filepath.Join(t.TempDir(), "deployments")
+	p.d.Tell = func(e deployer.Event) {
+		if e.Kind != deployer.Updated {
+			return
+		}
+		if err := errors.Join(os.RemoveAll(p.d.Folder), os.WriteFile(p.d.Folder, nil, 0o600)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := p.deploy(t.Context(), "web:2"); cli.ExitCode(err) != cli.ExitRolledBack {
+		t.Errorf("got %v, want 75", err)
+	}
+	p.ended(deployer.StateRolledBack)
+}
+
+// ended checks what the service's tags say.
+func (p *theatre) ended(want deployer.State) {
+	p.t.Helper()
+	list, err := p.d.Deployments(p.t.Context(), "web", nil)
+	if err != nil || len(list) == 0 || list[0].State != want {
+		p.t.Errorf("%+v, %v; want %s", list, err, want)
+	}
+}
+
+// Two jump servers at the same moment: whichever wins, there is one deployment
+// for each that says so, and nobody's ends without a name.
+func TestOfTwoJumpServersThatBeginTogetherOneGivesWay(t *testing.T) {
+	p := play(t, strings.Replace(busyWorld, `["1", "2"]`, `["1", "2", "3"]`, 1))
+	p.d.Host = "jump-1"
+	second := deployer.New(p.cfg, "prod")
+	second.Interval, second.Host = p.d.Interval, "jump-2"
+	image, err := deployer.ParseImage("web:3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Both have seen that nothing runs before either has written.
+	var ready sync.WaitGroup
+	ready.Add(2)
+	meet := func(e deployer.Event) {
+		if e.Kind == deployer.Planned {
+			ready.Done()
+			ready.Wait()
+		}
+	}
+	p.d.Tell, second.Tell = meet, meet
+	var other error
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		other = second.Deploy(t.Context(), deployer.Request{ContainerType: "web", Image: image, Timeout: 24 * time.Hour})
+	})
+	first := p.deploy(t.Context(), "web:2")
+	wg.Wait()
+	codes := map[int]int{}
+	codes[cli.ExitCode(first)]++
+	codes[cli.ExitCode(other)]++
+	if codes[cli.ExitOK] > 1 || codes[cli.ExitOK]+codes[cli.ExitBusy] != 2 {
+		t.Errorf("they ended with %v and %v, want one deployed and one 73, or both 73", first, other)
+	}
+	if n := p.count("UpdateService"); n > 2 {
+		t.Errorf("%d UpdateService", n)
+	}
+}
+
+func TestAHeldContainerTypeIsTakenOverWhenItsProcessIsSilent(t *testing.T) {
+	p := play(t, busyWorld)
+	p.d.Host = "jump-1"
+	second := deployer.New(p.cfg, "prod")
+	second.Interval, second.Host = p.d.Interval, "jump-2"
+	began := make(chan struct{})
+	gone := make(chan struct{})
+	p.d.Tell = func(e deployer.Event) {
+		if e.Kind == deployer.Updated {
+			close(began)
+			<-gone // stopped, as by SIGSTOP: it gives no sign of life
+		}
+	}
+	var first error
+	var wg sync.WaitGroup
+	wg.Go(func() { first = p.deploy(t.Context(), "web:2") })
+	<-began
+	var told []deployer.Kind
+	second.Tell = func(e deployer.Event) { told = append(told, e.Kind) }
+	if err := second.Wait(t.Context(), deployer.Pickup{ContainerType: "web", Timeout: 24 * time.Hour}); err != nil {
+		t.Errorf("the second: %v", err)
+	}
+	close(gone)
+	wg.Wait()
+	if n := strings.Count(strings.Join(kinds(told), " "), string(deployer.PickedUp)); n != 2 {
+		t.Errorf("told %v, want that it watches, and then that it takes over", told)
+	}
+	if cli.ExitCode(first) != cli.ExitBusy {
+		t.Errorf("the first, awake again, ended with %v, want 73", first)
+	}
+	if n := p.count("UpdateService"); n != 1 {
+		t.Errorf("%d UpdateService", n)
+	}
+}
+
+func kinds(list []deployer.Kind) (out []string) {
+	for _, k := range list {
+		out = append(out, string(k))
+	}
+	return out
+}
