@@ -43,6 +43,7 @@ var Rules = []Rule{
 	{"internal/audit", []string{}, []string{awsSDK, "policy"}, "what records knows nothing of what it records"},
 	{"internal/tunnel", []string{"internal/loopback"}, []string{awsSDK, "policy"}, "what carries bytes decides nothing, and holds no credentials"},
 	{"internal/keys", []string{"internal/tunnel", "internal/loopback"}, []string{http, awsSDK, docker, "policy"}, "what keeps keys reads files, and no more"},
+	{"internal/enrol", []string{"internal/keys", "internal/tunnel", "internal/loopback"}, []string{docker, "policy"}, "it knows public keys, and decides nothing"},
 	{"internal/session", []string{"internal/session/"}, []string{"policy"}, "what carries bytes decides nothing"},
 	{"internal/caller", []string{}, []string{http, awsSDK, docker, dockerCLI, "policy"}, "it runs before the environment is clean: what it links could have read it"},
 	{"internal/awsconfig", []string{}, []string{docker, dockerCLI, "policy"}, "what has AWS credentials decides nothing"},

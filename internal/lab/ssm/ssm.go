@@ -71,6 +71,8 @@ type SSM struct {
 	sessions map[string]*session
 	chance   *rand.Rand // of ids and of links; under mu
 	agents   map[string]*control
+
+	parameters parameters
 }
 
 type host struct {

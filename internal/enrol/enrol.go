@@ -1,0 +1,202 @@
+// Package enrol makes the machines of a cluster known to each other: each
+// publishes the public halves of its keys in SSM Parameter Store, under its
+// instance id, and fetches those of the other side.
+//
+//	/jumpsuite/CLUSTER/hosts/INSTANCE           keys of a docker host
+//	/jumpsuite/CLUSTER/jump-servers/INSTANCE    keys of a jump server
+//
+// A value is one key or, while a machine changes its key, two with a space in
+// between. Who may write what is IAM's to say: each machine its own name, and no
+// other (packaging/iam). The helper that does this has AWS credentials, and the
+// gates that use the lists have none.
+package enrol
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"jumpsuite/internal/keys"
+	"jumpsuite/internal/tunnel"
+)
+
+// API is the part of the SSM client that is used.
+type API interface {
+	GetParametersByPath(context.Context, *ssm.GetParametersByPathInput, ...func(*ssm.Options)) (*ssm.GetParametersByPathOutput, error)
+	PutParameter(context.Context, *ssm.PutParameterInput, ...func(*ssm.Options)) (*ssm.PutParameterOutput, error)
+	DeleteParameter(context.Context, *ssm.DeleteParameterInput, ...func(*ssm.Options)) (*ssm.DeleteParameterOutput, error)
+}
+
+// Machine is one that enrols.
+type Machine struct {
+	API      API
+	Cluster  string
+	Role     keys.Role // its own
+	Instance string    // its EC2 instance id
+	Store    keys.Store
+	Log      *slog.Logger // what was left out; nil discards
+}
+
+var (
+	clusterForm  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$`)
+	instanceForm = regexp.MustCompile(`^m?i-[0-9a-f]{8,17}$`)
+)
+
+// mostKeys in a value: the one in use and the next.
+const mostKeys = 2
+
+func (m Machine) check() error {
+	switch {
+	case !clusterForm.MatchString(m.Cluster):
+		return fmt.Errorf("enrol: %q is no name of a cluster", m.Cluster)
+	case !instanceForm.MatchString(m.Instance):
+		return fmt.Errorf("enrol: %q is no id of an instance", m.Instance)
+	case m.Role != keys.Hosts && m.Role != keys.JumpServers:
+		return fmt.Errorf("enrol: %q is no role", m.Role)
+	}
+	return nil
+}
+
+func (m Machine) path() string { return "/jumpsuite/" + m.Cluster }
+
+func (m Machine) own() string { return m.path() + "/" + string(m.Role) + "/" + m.Instance }
+
+// others is the role of those whose keys this machine needs.
+func (m Machine) others() keys.Role {
+	if m.Role == keys.Hosts {
+		return keys.JumpServers
+	}
+	return keys.Hosts
+}
+
+// Run publishes this machine's keys where they are not as they are, and puts the
+// others' in place for whoever trusts them. When the others' cannot be had, those
+// that were fetched before stay.
+func (m Machine) Run(ctx context.Context) error {
+	if err := m.check(); err != nil {
+		return err
+	}
+	all, err := m.fetch(ctx)
+	if err != nil {
+		return err
+	}
+	if err := m.publish(ctx, all[m.own()]); err != nil {
+		return err
+	}
+	return m.Store.Fetched(m.others(), m.entries(all))
+}
+
+// fetch reads all there is of the cluster, by name.
+func (m Machine) fetch(ctx context.Context) (map[string]string, error) {
+	all := map[string]string{}
+	in := &ssm.GetParametersByPathInput{Path: aws.String(m.path()), Recursive: aws.Bool(true), MaxResults: aws.Int32(10)}
+	for {
+		out, err := m.API.GetParametersByPath(ctx, in)
+		if err != nil {
+			return nil, fmt.Errorf("read the keys below %s: %w", m.path(), err)
+		}
+		for _, p := range out.Parameters {
+			all[aws.ToString(p.Name)] = aws.ToString(p.Value)
+		}
+		if aws.ToString(out.NextToken) == "" {
+			return all, nil
+		}
+		in.NextToken = out.NextToken
+	}
+}
+
+func (m Machine) publish(ctx context.Context, published string) error {
+	ids, err := m.Store.Public()
+	if err != nil {
+		return err
+	}
+	value := join(ids)
+	if value == published {
+		return nil
+	}
+	_, err = m.API.PutParameter(ctx, &ssm.PutParameterInput{
+		Name: aws.String(m.own()), Value: aws.String(value), Type: types.ParameterTypeString, Overwrite: aws.Bool(true),
+	})
+	if err != nil {
+		return fmt.Errorf("publish this machine's keys as %s: %w", m.own(), err)
+	}
+	return nil
+}
+
+func join(ids []tunnel.KeyID) string {
+	var words []string
+	for _, id := range ids {
+		words = append(words, string(id))
+	}
+	return strings.Join(words, " ")
+}
+
+// entries are the others' keys. What is not understood is left out: it is one
+// machine's, and not to keep the others away.
+func (m Machine) entries(all map[string]string) (entries []keys.Entry) {
+	prefix := m.path() + "/" + string(m.others()) + "/"
+	for name, value := range all {
+		instance, ok := strings.CutPrefix(name, prefix)
+		if !ok {
+			continue
+		}
+		ids, err := parse(instance, value)
+		if err != nil {
+			m.log().Warn("a machine's keys are left out", "parameter", name, "err", err)
+			continue
+		}
+		for _, id := range ids {
+			entries = append(entries, keys.Entry{Key: id, Name: instance})
+		}
+	}
+	slices.SortFunc(entries, func(a, b keys.Entry) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Key, b.Key)) })
+	return entries
+}
+
+func parse(instance, value string) (ids []tunnel.KeyID, err error) {
+	if !instanceForm.MatchString(instance) {
+		return nil, errors.New("it is not called as an instance")
+	}
+	words := strings.Fields(value)
+	if len(words) == 0 || len(words) > mostKeys {
+		return nil, fmt.Errorf("it has %d keys", len(words))
+	}
+	for _, w := range words {
+		id, err := tunnel.ParseKeyID(w)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// Forget takes back what this machine published: it is not trusted any more by
+// those who fetch after that.
+func (m Machine) Forget(ctx context.Context) error {
+	if err := m.check(); err != nil {
+		return err
+	}
+	_, err := m.API.DeleteParameter(ctx, &ssm.DeleteParameterInput{Name: aws.String(m.own())})
+	var none *types.ParameterNotFound
+	if err != nil && !errors.As(err, &none) {
+		return fmt.Errorf("take back this machine's keys, %s: %w", m.own(), err)
+	}
+	return nil
+}
+
+func (m Machine) log() *slog.Logger {
+	if m.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return m.Log
+}
