@@ -217,7 +217,7 @@ func (r *round) replica() {
 	r.clearDraining()
 	if r.stalled() {
 		r.s.over("stuck")
-	} else {
+	} else if r.mayScaleUp() {
 		r.fill(primary, r.s.desired)
 	}
 	for _, g := range olds {

@@ -55,6 +55,11 @@ func stagedStrategy(s types.DeploymentStrategy) bool {
 	return s == types.DeploymentStrategyBlueGreen || s == types.DeploymentStrategyLinear || s == types.DeploymentStrategyCanary
 }
 
+// mayScaleUp reports whether new tasks may be started: not before SCALE_UP.
+func (r *round) mayScaleUp() bool {
+	return !r.staged() || r.s.primary().stage.at >= slices.Index(lifecycleStages, types.ServiceDeploymentLifecycleStageScaleUp)
+}
+
 // mayRetire reports whether old tasks may be stopped: in the last stage only.
 func (r *round) mayRetire() bool {
 	return !r.staged() || r.s.primary().stage.at == len(lifecycleStages)-1
