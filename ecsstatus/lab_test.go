@@ -414,6 +414,10 @@ func TestTargetHealthIsThatOfEachTaskInEachTargetGroup(t *testing.T) {
 			if err != nil || len(tasks) != 2 {
 				t.Fatalf("tasks = %v, %v", tasks, err)
 			}
+			// The first check comes some seconds after the start.
+			if err := l.Clock.Sleep(t.Context(), time.Minute); err != nil {
+				t.Fatal(err)
+			}
 			l.ResetCalls()
 			health, err := r.TargetHealth(t.Context(), s, tasks)
 			if err != nil {
