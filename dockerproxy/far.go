@@ -25,6 +25,10 @@ const (
 	refusedHeader = "x-jumpsuite-refused" // from the host: the rule by which its gate, and not its Engine, refused; "gate" if none did
 )
 
+// jumpServersRule refuses because of the jump server, and not of the caller: it
+// hides nothing from him to say so.
+const jumpServersRule = "jump-servers"
+
 // farVersion is the API version that gates speak with each other: the newest.
 // What the Engine is spoken to in is the business of the host's.
 const farVersion = "1.51"

@@ -140,7 +140,7 @@ func (t *target) about() audit.Event {
 // list containers: whether one is there is nothing they should learn.
 func (x *exchange) hide(err error) error {
 	var r *Refusal
-	if errors.As(err, &r) && r.Status == http.StatusForbidden && !x.possible(policy.DockerPs) {
+	if errors.As(err, &r) && r.Status == http.StatusForbidden && r.Rule != jumpServersRule && !x.possible(policy.DockerPs) {
 		hidden := noSuchContainer(x.ref)
 		hidden.Recorded = r.Recorded
 		return hidden

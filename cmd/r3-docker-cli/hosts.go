@@ -155,8 +155,10 @@ func (d *docker) told(list *hostList, errs []error) error {
 			continue
 		}
 		text := strings.TrimPrefix(strings.TrimPrefix(e.Error(), "Error response from daemon: "), "jumpsuite: ")
-		name := "host " + list.Hosts[i].Name + ": "
-		fmt.Fprintf(d.Err(), "docker: %s%s\n", name, strings.TrimPrefix(text, name))
+		if name := "host " + list.Hosts[i].Name; !strings.HasPrefix(text, name) {
+			text = name + ": " + text
+		}
+		fmt.Fprintf(d.Err(), "docker: %s\n", text)
 		err = errSomeHosts
 	}
 	return err
