@@ -189,7 +189,9 @@ func word(s string) string {
 func instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // JournalOf reads the journal in a service's tags; false if there is none. A tag
-// that someone has spoilt is as if it were not there.
+// that someone has spoilt is as if it were not there. So is a definition to go
+// back to of another family than the service's: who may only tag a service must
+// not bring one to it that has other rights.
 func JournalOf(s *ecsstatus.Service) (Journal, bool) {
 	value := map[string]string{}
 	for _, t := range s.AWS.Tags {
@@ -204,6 +206,9 @@ func JournalOf(s *ecsstatus.Service) (Journal, bool) {
 	j.by(value[tagBy])
 	j.setBefore(value[tagFrom], pairs(value[tagBefore]))
 	j.setHow(pairs(value[tagHow]))
+	if family(j.Back) != family(ecsstatus.ShortName(s.TaskDefinition)) {
+		j.Back = ""
+	}
 	return j, j.Attempt != "" && j.State != ""
 }
 
@@ -238,6 +243,12 @@ func (j *Journal) setHow(p map[string]string) {
 	j.Strategy, j.MaxFailures = Strategy(p["strategy"]), whole(p["failures"])
 	j.Percents = p["percents"] == "restore" && j.Before.Maximum > 0
 	j.Digest, j.Deployment, j.Return = p["digest"], p["deployment"], p["rollback"]
+}
+
+// family is that of a task definition, family:revision.
+func family(definition string) string {
+	name, _, _ := strings.Cut(definition, ":")
+	return name
 }
 
 // pairs are the KEY=VALUE of a tag.

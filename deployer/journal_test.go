@@ -22,7 +22,8 @@ import (
 const serviceARN = "arn:aws:ecs:eu-central-1:123456789012:service/prod/web"
 
 func tagged(tags ...types.Tag) *ecsstatus.Service {
-	return ecsstatus.NewService(types.Service{ServiceName: aws.String("web"), ServiceArn: aws.String(serviceARN), Status: aws.String("ACTIVE"), Tags: tags})
+	return ecsstatus.NewService(types.Service{ServiceName: aws.String("web"), ServiceArn: aws.String(serviceARN), Status: aws.String("ACTIVE"),
+		TaskDefinition: aws.String("arn:aws:ecs:eu-central-1:123456789012:task-definition/web:2"), Tags: tags})
 }
 
 func fullJournal() Journal {
@@ -86,6 +87,16 @@ func TestTagsThatSomeoneHasSpoiltPutNothingBack(t *testing.T) {
 		j, ok := JournalOf(tagged(tags...))
 		if ok && j.leftPercents(0, 100) && (j.Before.MinimumHealthy != 50 || j.Before.Maximum != 150) {
 			t.Errorf("%s spoilt: would put %d and %d back", spoilt, j.Before.MinimumHealthy, j.Before.Maximum)
+		}
+	}
+}
+
+func TestTagsLeadBackToNoOtherFamily(t *testing.T) {
+	for back, want := range map[string]string{"web:1": "web:1", "admin:1": "", "webb:1": "", "web": "web", "-": ""} {
+		j := fullJournal()
+		j.Back = back
+		if got, _ := JournalOf(tagged(j.tags()...)); got.Back != want {
+			t.Errorf("%s: back to %q, want %q", back, got.Back, want)
 		}
 	}
 }

@@ -331,11 +331,10 @@ func (a *attempt) resume(ctx context.Context) error {
 // passed without it before it is believed that there is none. It fills in the
 // journal's Definition and Deployment.
 func (a *attempt) find(ctx context.Context, j *Journal) (bool, error) {
-	family, _, _ := strings.Cut(j.Before.Definition, ":")
 	limited, cancel := context.WithTimeout(ctx, changeTime)
 	defer cancel()
 	found, err := a.d.settle(limited, func(ctx context.Context) (bool, error) {
-		arn, err := a.d.findMarked(ctx, family, j.Attempt)
+		arn, err := a.d.findMarked(ctx, family(j.Before.Definition), j.Attempt)
 		if err != nil || arn == "" {
 			return false, err
 		}
@@ -398,6 +397,9 @@ func goalSince(s *ecsstatus.Service, dep *ecsstatus.Deployment, def types.TaskDe
 
 // resumeBack goes on with a roll-back: it is followed if it has begun, and begun if not.
 func (a *attempt) resumeBack(ctx context.Context, why Verdict) error {
+	if a.goal.Stages != "" && a.stagesBack(ctx) {
+		return a.followStaged(ctx, why, "rolled back to ")
+	}
 	now, back, err := a.backBegun(ctx)
 	if err != nil {
 		return a.notRolledBack(why, err.Error(), a.byHand())
@@ -416,6 +418,16 @@ func (a *attempt) resumeBack(ctx context.Context, why Verdict) error {
 		g.Since = a.goal.Since
 	}
 	return a.seeBack(ctx, why, g, "rolled back to "+ecsstatus.ShortName(back.TaskDefinition))
+}
+
+// stagesBack reports whether ECS takes a deployment in stages back already.
+func (a *attempt) stagesBack(ctx context.Context) bool {
+	arn, err := a.rolloutARN(ctx, Verdict{})
+	if err != nil || arn == "" {
+		return false
+	}
+	back, err := a.d.isTakenBack(ctx, arn)
+	return err == nil && back
 }
 
 // backBegun looks for the deployment of a roll-back: the service's PRIMARY one, if
@@ -443,9 +455,8 @@ func (a *attempt) backBegun(ctx context.Context) (now *ecsstatus.Service, back *
 // backAgain finds the revision that a roll-back has registered in place of an
 // inactive one, and makes it the one to go back to; empty if it has not.
 func (a *attempt) backAgain(ctx context.Context) (arn string, err error) {
-	family, _, _ := strings.Cut(ecsstatus.ShortName(a.back), ":")
 	_, err = a.d.once(ctx, func(ctx context.Context) (bool, error) {
-		arn, err = a.d.findMarked(ctx, family, a.d.keeper.j.backMark())
+		arn, err = a.d.findMarked(ctx, family(ecsstatus.ShortName(a.back)), a.d.keeper.j.backMark())
 		return true, err
 	})
 	if err == nil && arn != "" {

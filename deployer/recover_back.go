@@ -149,7 +149,7 @@ func (b *wayBack) related() bool {
 // chooseRevision takes a revision of the family that the service has, and of no
 // other: what else there is in the account is not for a roll-back.
 func (b *wayBack) chooseRevision(to string) error {
-	family, _, _ := strings.Cut(b.current, ":")
+	family := family(b.current)
 	if name, revision, ok := strings.Cut(ecsstatus.ShortName(to), ":"); ok {
 		if name != family {
 			return cli.Usage("roll back to a revision of "+family, "%s is no revision of %s, which %s has", to, family, b.service.Name)
