@@ -124,8 +124,13 @@ func (c Config) explainDial(answer *http.Response, err error) error {
 		Next: "check that this machine can reach ssmmessages." + c.Region + ".amazonaws.com, or the VPC endpoint of it"}
 }
 
-// portText is how the agent says that it cannot connect to the port.
-const portText = "Unable to connect to specified port"
+// portText is how the agent says that it cannot connect to the port, and
+// crashText how its parent says it where the worker crashes over that: those of 3.3 do,
+// for a port without a type (BasicPortSession.Stop closes a connection that there is not).
+const (
+	portText  = "Unable to connect to specified port"
+	crashText = "document process failed unexpectedly"
+)
 
 func (c Config) notListening(output string) error {
 	what := "nothing on " + c.Target + " listens on the port of " + c.Document

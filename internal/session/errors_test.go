@@ -112,6 +112,25 @@ func TestTheServiceSaysWhyItEndsASession(t *testing.T) {
 	}
 }
 
+// Seen with the official agent 3.3: its worker crashes when the port refuses.
+func TestAWorkerThatCrashesBeforeThePortSpeaksIsAPortThatRefuses(t *testing.T) {
+	const crash = "document process failed unexpectedly: exit status 1 , check [ssm-document-worker]/[ssm-session-worker] log for crash reason"
+	l := start(t, "")
+	silent := make(chan struct{})
+	defer close(silent)
+	if err := l.Listen(host, 2376, func(net.Conn) { <-silent }); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, l)
+	do(t, l, "session-end", crash)
+	ended(t, s, session.NotListening)
+	listen(t, l, echo)
+	s = open(t, l)
+	greeted(t, s)
+	do(t, l, "session-end", crash)
+	ended(t, s, session.Ended)
+}
+
 func TestASessionThatTheServiceForgotIsOver(t *testing.T) {
 	l := start(t, "link: {idle: 300ms}\nfaults: [{operation: ResumeSession, latency: 600ms}]")
 	listen(t, l, echo)

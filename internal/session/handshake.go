@@ -20,6 +20,7 @@ func (s *Session) deliver(f frame.Frame) {
 			s.over(s.config.refused("it begins without a handshake, as one with a terminal does"))
 			return
 		}
+		s.in.began = true
 		s.in.inbox.Write(f.Payload)
 		s.readable.Signal()
 	case frame.HandshakeRequest:
@@ -115,7 +116,7 @@ func (s *Session) closedByService(f frame.Frame) {
 		s.log.Warn("an end without a reason", "error", err)
 	}
 	switch output := strings.TrimSpace(closed.Output); {
-	case strings.Contains(output, portText):
+	case strings.Contains(output, portText), strings.Contains(output, crashText) && !s.in.began:
 		s.over(s.config.notListening(output))
 	case output != "":
 		s.over(s.config.ended(output))

@@ -36,6 +36,7 @@ type incoming struct {
 	early    map[int64]frame.Frame // after it; copies
 	size     int                   // bytes in early
 	inbox    bytes.Buffer          // in order, for Read
+	began    bool                  // the port has said something
 	acks     []frame.Frame         // to be acknowledged, without payloads
 	room     signal
 }
