@@ -44,9 +44,9 @@ func (s *SSM) known(w http.ResponseWriter, r *http.Request, body []byte) *sessio
 		}
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	one := s.sessions[r.PathValue("session")]
-	if one == nil || one.isOver() {
+	s.mu.Unlock()
+	if one == nil || one.isOver() || !fromClient(r) && !s.reachable(one.instance) {
 		http.Error(w, "Session is already terminated", http.StatusBadRequest)
 		return nil
 	}

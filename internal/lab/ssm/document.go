@@ -44,8 +44,11 @@ func (s *SSM) document(name string) (*document, error) {
 	}
 	decoder := json.NewDecoder(strings.NewReader(content))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(d); err != nil || d.Schema != "1.0" {
-		return nil, wire.Errorf("InvalidDocument", "Document %s is not a session document of schema 1.0: %v", name, err)
+	if err := decoder.Decode(d); err != nil {
+		return nil, wire.Errorf("InvalidDocument", "Document %s is not a session document: %v", name, err)
+	}
+	if d.Schema != "1.0" {
+		return nil, wire.Errorf("InvalidDocument", "Document %s is of schema %q, not 1.0", name, d.Schema)
 	}
 	return d, nil
 }

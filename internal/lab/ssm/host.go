@@ -18,7 +18,7 @@ func (s *SSM) play(one *session, address string) {
 	if s.Worker == "" {
 		forget := s.note(one, os.Getpid())
 		defer forget()
-		one.finish(agent.Run(one.over, c))
+		s.completed(one, agent.Run(one.over, c))
 		return
 	}
 	output, err := s.workerOf(one, c)
@@ -26,7 +26,14 @@ func (s *SSM) play(one *session, address string) {
 		s.Log.Error("a session's worker failed", "session", one.id, "error", err)
 		output = "Internal error"
 	}
-	one.finish(output)
+	s.completed(one, output)
+}
+
+// completed is what the agent tells the service, if it can.
+func (s *SSM) completed(one *session, output string) {
+	if s.reachable(one.instance) {
+		one.finish(output)
+	}
 }
 
 // workerOf runs the worker of one session: its configuration is its input, what

@@ -135,35 +135,32 @@ func (s *SSM) Forward(name string, port int, address string) error {
 
 // Cut cuts the websockets of a host's sessions: those of client, agent or both.
 func (s *SSM) Cut(name, side string) error {
-	return s.eachSession(name, func(one *session) error {
-		switch side {
-		case "client":
+	if side != "client" && side != "agent" && side != "both" {
+		return fmt.Errorf("%q is none of client, agent, both", side)
+	}
+	return s.eachSession(name, func(one *session) {
+		if side != "agent" {
 			one.toClient.cut()
-		case "agent":
-			one.toAgent.cut()
-		case "both":
-			one.toClient.cut()
-			one.toAgent.cut()
-		default:
-			return fmt.Errorf("%q is none of client, agent, both", side)
 		}
-		return nil
+		if side != "client" {
+			one.toAgent.cut()
+		}
 	})
 }
 
 // End ends a host's sessions, as the service would, with a text.
 func (s *SSM) End(name, text string) error {
-	return s.eachSession(name, func(one *session) error { one.finish(text); return nil })
+	return s.eachSession(name, func(one *session) { one.finish(text) })
 }
 
 // Open is how many sessions to a host are open.
 func (s *SSM) Open(name string) int {
 	n := 0
-	s.eachSession(name, func(*session) error { n++; return nil })
+	s.eachSession(name, func(*session) { n++ })
 	return n
 }
 
-func (s *SSM) eachSession(name string, do func(*session) error) error {
+func (s *SSM) eachSession(name string, do func(*session)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	hosts := s.each(name)
@@ -171,14 +168,29 @@ func (s *SSM) eachSession(name string, do func(*session) error) error {
 		return fmt.Errorf("there is no host %q", name)
 	}
 	for _, one := range s.sessions {
-		if one.isOver() || !slices.ContainsFunc(hosts, func(h *host) bool { return h.Instance == one.instance }) {
-			continue
-		}
-		if err := do(one); err != nil {
-			return err
+		if !one.isOver() && slices.ContainsFunc(hosts, func(h *host) bool { return h.Instance == one.instance }) {
+			do(one)
 		}
 	}
 	return nil
+}
+
+// cutOff takes the agents' websockets from a host that is lost: its sessions
+// hang, since nobody is left who could say that they are over. s.mu is held.
+func (s *SSM) cutOff(h *host) {
+	for _, one := range s.sessions {
+		if !h.lost.IsZero() && one.instance == h.Instance && !one.isOver() {
+			one.toAgent.cut()
+		}
+	}
+}
+
+// reachable reports whether a host's agent can talk to the service.
+func (s *SSM) reachable(instance string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.host(instance)
+	return h != nil && h.lost.IsZero()
 }
 
 // forget drops sessions that have been over for a while; s.mu is held.

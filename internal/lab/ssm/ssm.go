@@ -123,6 +123,7 @@ func (s *SSM) set(name string, lost time.Time) {
 	for _, h := range s.hosts {
 		if (name == h.IP || name == h.Instance || name == h.cluster) && !h.Offline {
 			h.lost = lost
+			s.cutOff(h)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package ssm_test
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"net"
@@ -88,16 +87,23 @@ func statePID(t *testing.T, file string) string {
 	return got.DocumentInformation.ProcInfo.Pid.String()
 }
 
-func connect(t *testing.T, l *lab.Lab) *session.Session {
-	t.Helper()
+// config is how the SDK reaches a lab.
+func config(l *lab.Lab) aws.Config {
 	env := map[string]string{}
 	for _, v := range l.Env() {
 		name, value, _ := strings.Cut(v, "=")
 		env[name] = value
 	}
 	keys := credentials.NewStaticCredentialsProvider(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], "")
-	c := aws.Config{Region: env["AWS_REGION"], BaseEndpoint: aws.String(l.URL()), Credentials: keys}
-	s, err := session.Start(context.Background(), session.Config{API: api.NewFromConfig(c), Credentials: keys, Region: c.Region, Target: "i-0abc", Document: "jumpsuite-docker"})
+	return aws.Config{Region: env["AWS_REGION"], BaseEndpoint: aws.String(l.URL()), Credentials: keys}
+}
+
+func client(l *lab.Lab) *api.Client { return api.NewFromConfig(config(l)) }
+
+func connect(t *testing.T, l *lab.Lab) *session.Session {
+	t.Helper()
+	c := config(l)
+	s, err := session.Start(t.Context(), session.Config{API: client(l), Credentials: c.Credentials, Region: c.Region, Target: "i-0abc", Document: "jumpsuite-docker"})
 	if err != nil {
 		t.Fatal(err)
 	}

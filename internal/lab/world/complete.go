@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"path"
 	"reflect"
@@ -249,6 +250,7 @@ func (w *World) check() []problem {
 	for i, m := range w.Images {
 		out = append(out, m.check(fmt.Sprintf("images.%d", i))...)
 	}
+	out = append(out, w.Link.check()...)
 	for i, d := range w.Documents {
 		if d.Name == "" || (d.Port == 0) == (d.Content == "") {
 			out = append(out, problem{fmt.Sprintf("documents.%d", i), "a document needs a name, and either a port or its content"})
@@ -284,6 +286,19 @@ func (w *World) checkClusters() []problem {
 	return out
 }
 
+func (l Link) check() []problem {
+	var out []problem
+	for _, one := range []struct {
+		name  string
+		share float64
+	}{{"lose", l.Lose}, {"repeat", l.Repeat}, {"swap", l.Swap}, {"damage", l.Damage}} {
+		if !(one.share >= 0 && one.share <= 1) { // NaN neither
+			out = append(out, problem{"link." + one.name, fmt.Sprintf("%g is not a share from 0 to 1", one.share)})
+		}
+	}
+	return out
+}
+
 func (h Host) check(at string) []problem {
 	var out []problem
 	if _, err := netip.ParseAddr(h.IP); h.IP != "" && err != nil {
@@ -296,6 +311,11 @@ func (h Host) check(at string) []problem {
 	}
 	if h.Instance != "" && !strings.HasPrefix(h.Instance, "i-") {
 		out = append(out, problem{at + ".instance", fmt.Sprintf("%q is not an instance id such as i-0123456789abcdef0", h.Instance)})
+	}
+	for port, address := range h.Forward {
+		if _, _, err := net.SplitHostPort(address); port < 1 || port > maxPort || err != nil {
+			out = append(out, problem{at + ".forward", fmt.Sprintf("%d: %q is not a port and an address such as 2376: 127.0.0.1:4711", port, address)})
+		}
 	}
 	return append(out, one(at+".arch", h.Arch, "x86_64", "arm64")...)
 }
