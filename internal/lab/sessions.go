@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"jumpsuite/internal/lab/wire"
 	"jumpsuite/internal/lab/world"
 )
 
@@ -77,7 +78,7 @@ func (l *Lab) opened(r *http.Request, session string) error {
 	v := l.faults.meet("OpenDataChannel")
 	err := wait(r.Context(), v.latency)
 	if v.err != "" && err == nil {
-		err = errors.New("User is not authorized to perform: ssmmessages:OpenDataChannel")
+		err = &wire.Error{Code: "AccessDeniedException", Message: "User is not authorized to perform: ssmmessages:OpenDataChannel"}
 	}
 	c := Call{Number: l.calls.next(), Time: l.Clock.Now(), Service: "ssmmessages", Operation: "OpenDataChannel", Status: http.StatusSwitchingProtocols, UserAgent: r.UserAgent()}
 	c.Parameters, _ = json.Marshal(struct {

@@ -19,7 +19,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -125,8 +124,8 @@ func (e *end) play(ctx context.Context) string {
 		<-ctx.Done()
 		return ""
 	}
-	if err := e.handshake(ctx); err != nil {
-		return err.Error()
+	if problem := e.handshake(ctx); problem != "" {
+		return problem
 	}
 	port, err := e.dial(ctx)
 	if err != nil {
@@ -160,11 +159,13 @@ func (e *end) dial(ctx context.Context) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", e.Address)
 }
 
-func (e *end) handshake(ctx context.Context) error {
+// handshake returns what the service is told when it comes to nothing, in the
+// agent's own words.
+func (e *end) handshake(ctx context.Context) string {
 	started := time.Now()
 	kind, err := json.Marshal(frame.SessionType{Name: e.Kind, Properties: e.Properties})
 	if err != nil {
-		return err
+		return err.Error()
 	}
 	asked := frame.HandshakeRequested{AgentVersion: Version, Actions: []frame.RequestedAction{{Type: "SessionType", Parameters: kind}}}
 	e.send(ctx, frame.HandshakeRequest, frame.Encode(asked))
@@ -174,16 +175,16 @@ func (e *end) handshake(ctx context.Context) error {
 	case answer := <-e.answered:
 		for _, a := range answer.Actions {
 			if a.Status != frame.ActionDone {
-				return fmt.Errorf("%s failed on client with status %d error: %s", a.Type, a.Status, a.Error)
+				return fmt.Sprintf("%s failed on client with status %d error: %s", a.Type, a.Status, a.Error)
 			}
 		}
 	case <-late.C:
-		return errors.New("Handshake timed out. Please ensure that you have the latest version of the session manager plugin.")
+		return "Handshake timed out. Please ensure that you have the latest version of the session manager plugin."
 	case <-ctx.Done():
-		return nil
+		return ""
 	}
 	e.send(ctx, frame.HandshakeComplete, frame.Encode(frame.Completed{Took: int64(time.Since(started))}))
-	return nil
+	return ""
 }
 
 // pump reads the port and sends what it says, a KiB and a millisecond at a time.
