@@ -63,7 +63,7 @@ var eventAttributes = []string{"name", "image", "exitCode", "oldName", "signal"}
 // stats of.
 func serveEvents(x *exchange) error {
 	q := x.question(policy.DockerStats, policy.Resource{})
-	possible := func(p *policy.Policy) bool { return p.Possible(q).Allowed() }
+	possible := func(p *policy.Policy, who policy.Principal) bool { return p.Possible(as(q, who)).Allowed() }
 	if _, err := x.permitted(q, x.gate.policy.Load().Possible(q), audit.Event{}, audit.Open); err != nil {
 		return err
 	}

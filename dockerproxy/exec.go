@@ -286,8 +286,8 @@ func stillListed(kind string, q policy.Request, d policy.Decision) allowed {
 	if !slices.Contains(d.Obligations.Limits.Exec.Escapes, kind) {
 		return so
 	}
-	return func(p *policy.Policy) bool {
-		return so(p) && slices.Contains(p.Decide(q).Obligations.Limits.Exec.Escapes, kind)
+	return func(p *policy.Policy, who policy.Principal) bool {
+		return so(p, who) && slices.Contains(p.Decide(as(q, who)).Obligations.Limits.Exec.Escapes, kind)
 	}
 }
 
@@ -388,10 +388,7 @@ func (x *exchange) passEmpty(a *ask) error {
 }
 
 // asNow is a question of before, asked by the caller as he is now.
-func (x *exchange) asNow(q policy.Request) policy.Request {
-	q.Principal = x.conn.caller.Principal
-	return q
-}
+func (x *exchange) asNow(q policy.Request) policy.Request { return as(q, x.conn.caller.Principal) }
 
 func serveExecInspect(x *exchange) error {
 	e, err := x.execution()

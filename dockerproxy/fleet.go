@@ -85,15 +85,22 @@ func (f *Fleet) ServeConn(ctx context.Context, conn net.Conn, caller Caller) {
 // SetPolicy is Gate.SetPolicy, for all hosts.
 func (f *Fleet) SetPolicy(p *policy.Policy) {
 	f.mu.Lock()
+	f.Front.policy.Store(p) // for those that are made from now on
+	f.mu.Unlock()
+	for _, g := range f.all() {
+		g.SetPolicy(p)
+	}
+}
+
+// all are the gates that there are by now.
+func (f *Fleet) all() []*Gate {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	all := []*Gate{f.Front}
 	for _, g := range f.gates {
 		all = append(all, g)
 	}
-	f.Front.policy.Store(p) // for those that are made from now on
-	f.mu.Unlock()
-	for _, g := range all {
-		g.SetPolicy(p)
-	}
+	return all
 }
 
 // gate is the one that leads to a host.

@@ -139,7 +139,7 @@ func (g *Gate) SetPolicy(p *policy.Policy) {
 	g.mu.Lock()
 	var ended []*stream
 	for s := range g.open {
-		if !s.allowed(p) {
+		if !s.allowed(p, s.caller.Principal) {
 			ended = append(ended, s)
 		}
 	}
@@ -310,7 +310,8 @@ func (g *Gate) tell(c Caller, text string) {
 
 // stream is an exchange that stays open: it has to remain allowed.
 type stream struct {
-	allowed func(*policy.Policy) bool
+	allowed allowed
+	caller  Caller // as he was when he connected, or when his groups were last looked at
 	cancel  context.CancelCauseFunc
 }
 

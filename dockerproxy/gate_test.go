@@ -196,14 +196,19 @@ func (h *harness) socket(user string) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
+	return h.serveAs(user, Caller{UID: uids[user], Principal: policy.Principal{User: user}})
+}
+
+// serveAs serves the gate to somebody on a socket of that name.
+func (h *harness) serveAs(name string, who Caller) string {
+	path := filepath.Join(h.dir, name+".sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	who := Caller{UID: uids[user], Principal: policy.Principal{User: user}}
 	gate := h.gate
-	if h.host != nil && user != "dev" { // it is one caller's
-		gate = h.farGate(user)
+	if h.host != nil && name != "dev" { // it is one caller's
+		gate = h.farGate(name)
 	}
 	done := make(chan struct{})
 	ctx, cancel := context.WithCancel(h.ctx)

@@ -79,14 +79,18 @@ func TestAnExecsProcessEndsWithItsClient(t *testing.T) {
 	}{
 		{"piped", `{"AttachStdin":true,"AttachStdout":true,"Cmd":["sleep","1000"]}`, `{"Detach":false,"Tty":false}`, "TERM"},
 		{"on a terminal", `{"AttachStdin":true,"AttachStdout":true,"Tty":true,"Cmd":["sleep","1000"]}`, `{"Detach":false,"Tty":true}`, "HUP"},
-		{"deaf to TERM", `{"AttachStdout":true,"Cmd":["sh","-c","trap '' TERM; sleep 1000; sleep 1000"]}`, `{"Detach":false,"Tty":false}`, "KILL"},
+		{"deaf to TERM", `{"AttachStdout":true,"Cmd":["sh","-c","trap '' TERM; echo deaf; sleep 1000; sleep 1000"]}`, `{"Detach":false,"Tty":false}`, "KILL"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newHarness(t, engine, "test", func(g *Gate) { g.Processes = true })
 			makeContainer(t, engine, "web", sleeper(nil), true)
-			conn, _ := startExec(t, h, "dev", tt.exec, tt.start)
+			conn, br := startExec(t, h, "dev", tt.exec, tt.start)
 			eventually(t, "it runs", func() bool { return execRuns(t, h, engine) })
-			time.Sleep(100 * time.Millisecond) // for the trap to be set
+			if tt.want == "KILL" {
+				if line, err := br.ReadString('\n'); err != nil || !strings.Contains(line, "deaf") {
+					t.Fatalf("got %q, %v; want that the trap is set", line, err)
+				}
+			}
 			conn.Close()
 			eventually(t, "it ends", func() bool { return !execRuns(t, h, engine) })
 			eventually(t, "the end is on record", func() bool {

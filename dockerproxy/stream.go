@@ -19,21 +19,28 @@ var errClientGone = errors.New("the client went away")
 // lingering is how long a caller may take to close a connection that is over.
 const lingering = time.Second
 
-// allowed reports whether a policy allows what a stream is for.
-type allowed func(*policy.Policy) bool
+// allowed reports whether a policy allows somebody what a stream is for: its
+// caller, with the groups that he has by then.
+type allowed func(*policy.Policy, policy.Principal) bool
 
 // still is the question, to be asked again when the policy changes.
 func still(q policy.Request) allowed {
-	return func(p *policy.Policy) bool { return p.Decide(q).Allowed() }
+	return func(p *policy.Policy, who policy.Principal) bool { return p.Decide(as(q, who)).Allowed() }
 }
 
 // stillSo is still for what may have to be recorded: what would have to be by now
 // and is not, is not allowed any more.
 func stillSo(q policy.Request, d policy.Decision) allowed {
-	return func(p *policy.Policy) bool {
-		now := p.Decide(q)
+	return func(p *policy.Policy, who policy.Principal) bool {
+		now := p.Decide(as(q, who))
 		return now.Allowed() && now.Obligations.Record <= d.Obligations.Record
 	}
+}
+
+// as is a question asked by somebody.
+func as(q policy.Request, who policy.Principal) policy.Request {
+	q.Principal = who
+	return q
 }
 
 // begin makes the exchange one that stays open: it ends when the gate does, when
@@ -41,7 +48,7 @@ func stillSo(q policy.Request, d policy.Decision) allowed {
 // the connections, which ends the copying.
 func (x *exchange) begin(still allowed, conns ...net.Conn) (ctx context.Context, cancel context.CancelCauseFunc, end func()) {
 	ctx, cancel = context.WithCancelCause(x.ctx)
-	s := &stream{cancel: cancel, allowed: still}
+	s := &stream{cancel: cancel, allowed: still, caller: x.conn.caller}
 	x.gate.track(s)
 	stop := context.AfterFunc(ctx, func() {
 		for _, c := range conns {
@@ -49,7 +56,7 @@ func (x *exchange) begin(still allowed, conns ...net.Conn) (ctx context.Context,
 		}
 	})
 	// The policy may have changed between the decision and now.
-	if !s.allowed(x.gate.policy.Load()) {
+	if !s.allowed(x.gate.policy.Load(), s.caller.Principal) {
 		cancel(errPolicyChanged)
 	}
 	return ctx, cancel, func() {

@@ -46,6 +46,7 @@ type lazyGate struct {
 // server is the gate of this host, or those of many.
 type server interface {
 	ServeConn(context.Context, net.Conn, dockerproxy.Caller)
+	Recheck(context.Context, time.Duration, dockerproxy.Groups)
 }
 
 func newGate(who *caller.Caller) *lazyGate { return &lazyGate{done: make(chan struct{}), who: who} }
@@ -72,12 +73,16 @@ func (g *lazyGate) open(ctx context.Context, t *terminal, groups func() ([]strin
 	g.err = err
 	close(g.done)
 	if err == nil {
+		go g.serves.Recheck(ctx, recheckTime, caller.NamesOf)
 		if gate, ok := g.serves.(*dockerproxy.Gate); ok {
 			gate.Warm(ctx)
 		}
 		g.reload(ctx, where, seen)
 	}
 }
+
+// recheckTime is how often the caller's groups are looked at while a stream is open.
+const recheckTime = 5 * time.Minute
 
 // make makes the gate of this host, or what leads to those of others.
 func (g *lazyGate) make(t *terminal) (where place, err error) {

@@ -22,6 +22,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"jumpsuite/dockerproxy"
+	"jumpsuite/internal/caller"
 	"jumpsuite/internal/cli"
 	"jumpsuite/internal/keys"
 	"jumpsuite/internal/listen"
@@ -162,6 +163,9 @@ func (c *localConn) Close() error {
 	return c.UnixConn.Close()
 }
 
+// recheckTime is how often the groups of callers with open streams are looked at.
+const recheckTime = 5 * time.Minute
+
 func (o options) listenAndServe(ctx context.Context, g *dockerproxy.Gate, f *far, log *slog.Logger) error {
 	local, remote, err := o.listeners()
 	if err != nil {
@@ -175,6 +179,7 @@ func (o options) listenAndServe(ctx context.Context, g *dockerproxy.Gate, f *far
 	go o.reload(ending, hup, g, f, log)
 	go f.watchKeys(ending)
 	go g.Reap(ending, o.reap)
+	go g.Recheck(ending, recheckTime, caller.NamesOf)
 	debug.FreeOSMemory() // what reading the policy took
 
 	var serving sync.WaitGroup

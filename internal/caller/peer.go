@@ -12,6 +12,15 @@ func OfUID(ctx context.Context, uid int) (*Caller, error) {
 	return system.ofUID(ctx, uid)
 }
 
+// NamesOf asks the user database anew who has a uid, and which groups he is in.
+func NamesOf(ctx context.Context, uid int) (user string, groups []string, err error) {
+	c, err := OfUID(ctx, uid)
+	if err != nil {
+		return "", nil, err
+	}
+	return c.Name, c.Groups, nil
+}
+
 func (d database) ofUID(ctx context.Context, uid int) (*Caller, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
