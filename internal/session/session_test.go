@@ -3,10 +3,12 @@ package session_test
 import (
 	"bufio"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -118,5 +120,30 @@ func TestASessionCarriesBytesBothWays(t *testing.T) {
 	}
 	if n := l.Sessions(host); n != 0 {
 		t.Errorf("%d sessions are open after Close", n)
+	}
+}
+
+func TestASessionThatIsFullBothWaysStaysBelowTheServicesLimit(t *testing.T) {
+	t.Parallel()
+	l := start(t, "") // 1,000 messages a second, or the websocket is cut
+	listen(t, l, func(c net.Conn) {
+		go io.Copy(io.Discard, c)
+		io.Copy(c, rand.NewChaCha8([32]byte{}))
+	})
+	s := open(t, l)
+	s.SetDeadline(time.Now().Add(3 * time.Second))
+	up := make(chan int64, 1)
+	go func() {
+		n, _ := io.Copy(s, rand.NewChaCha8([32]byte{}))
+		up <- n
+	}()
+	down, _ := io.Copy(io.Discard, s)
+	if n := <-up; n < 1<<20 || down < 100_000 {
+		t.Errorf("%d bytes up and %d down in three seconds", n, down)
+	}
+	for _, c := range l.Calls() {
+		if c.Operation == "ResumeSession" {
+			t.Fatal("the service cut the websocket")
+		}
 	}
 }
