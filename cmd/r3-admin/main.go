@@ -1,5 +1,6 @@
 // Command r3-admin is for the administrators of a jump server or docker host:
-// it checks a policy file before it is put in force, and says what it allows.
+// it checks a policy file before it is put in force, says what it allows, reads the
+// audit log, and keeps the list of keys that are trusted.
 package main
 
 import (
@@ -28,7 +29,7 @@ func run(ctx context.Context, args []string, stdio cli.Stdio) error {
 				checkCommand(stdio),
 				explainCommand(stdio),
 			},
-		}, auditCommand(stdio)},
+		}, auditCommand(stdio), keysCommand(stdio)},
 	}
 	return commandline.Run(ctx, app, args, stdio)
 }

@@ -30,7 +30,6 @@ const maxCarriers = 64
 type far struct {
 	gate   *dockerproxy.Gate
 	store  keys.Store
-	own    ed25519.PrivateKey
 	host   string // as it names itself to jump servers
 	record func(*audit.Event) error
 	log    *slog.Logger
@@ -39,6 +38,7 @@ type far struct {
 	document string // of sessions that may come, where check is require
 	look     func(net.Conn) (witness.Session, error)
 
+	own     atomic.Pointer[ed25519.PrivateKey]
 	trusted atomic.Pointer[keys.Set] // nil: nobody
 
 	reloading sync.Mutex
@@ -140,7 +140,7 @@ func describe(s witness.Session, err error) string {
 
 // stream serves one caller's connection.
 func (f *far) stream(ctx context.Context, s net.Conn, behind string) {
-	id := tunnel.Identity{Key: f.own, Trusted: func(k tunnel.KeyID) bool { return f.trusted.Load().Trusts(k) }}
+	id := tunnel.Identity{Key: *f.own.Load(), Trusted: func(k tunnel.KeyID) bool { return f.trusted.Load().Trusts(k) }}
 	conn, hello, err := tunnel.Accept(ctx, s, id, func(h tunnel.Hello, k tunnel.KeyID) (tunnel.Welcome, error) {
 		return f.decide(h, k, behind)
 	})
@@ -238,10 +238,16 @@ func (f *far) trust(set *keys.Set) {
 	}
 }
 
-// reload reads the keys again. While they cannot be read nobody is trusted.
+// reload reads the keys again. While the lists cannot be read nobody is trusted;
+// while this host's own key cannot, it keeps the one that it has.
 func (f *far) reload() {
 	f.reloading.Lock()
 	defer f.reloading.Unlock()
+	if own, err := f.store.Own(); err != nil {
+		f.log.Error("this host's key cannot be read again", "err", err)
+	} else {
+		f.own.Store(&own)
+	}
 	set, err := f.store.Load(keys.JumpServers)
 	if err != nil && err.Error() != f.failed {
 		f.log.Error("no jump server is trusted until the lists of keys can be read", "err", err)

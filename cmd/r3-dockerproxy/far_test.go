@@ -225,6 +225,39 @@ func TestARevokedKeysConnectionsEnd(t *testing.T) {
 	}
 }
 
+// A host's new key is used for new connections, and ends no old one.
+func TestTheHostsKeyChangesUnderOpenConnections(t *testing.T) {
+	needRoot(t)
+	p, address := startFar(t)
+	j := newJump(t, p)
+	c, err := j.carry(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := j.open(c, devHello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := p.store.Rotate(time.Now(), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.reload()
+	fresh, err := j.open(c, devHello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fresh.Key() == old.Key() {
+		t.Error("the key is the old one")
+	}
+	for _, conn := range []*tunnel.Conn{old, fresh} {
+		if got := ask(t, conn, "/_ping"); !strings.Contains(got, "502") {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
 // A gate that is stopped takes no more, and lets what is open end.
 func TestItDrains(t *testing.T) {
 	needRoot(t)

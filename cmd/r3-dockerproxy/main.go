@@ -161,8 +161,7 @@ func serve(ctx context.Context, o options, stdio cli.Stdio) error {
 // far is what serves jump servers. This host's key is made with it.
 func (o options) far(g *dockerproxy.Gate, record func(*audit.Event) error, log *slog.Logger) (*far, error) {
 	store := keys.Store{Dir: o.keys, Admin: o.trusted, Owner: os.Geteuid()}
-	own, err := store.Own()
-	if err != nil {
+	if _, err := store.Own(); err != nil {
 		return nil, err
 	}
 	host, err := os.Hostname()
@@ -173,7 +172,7 @@ func (o options) far(g *dockerproxy.Gate, record func(*audit.Event) error, log *
 		return nil, fmt.Errorf("find this host's name: %w", err)
 	}
 	f := &far{
-		gate: g, store: store, own: own, host: host, record: record, log: log,
+		gate: g, store: store, host: host, record: record, log: log,
 		check: o.agentCheck, document: o.document, look: witness.Witness{}.Look,
 	}
 	f.reload()

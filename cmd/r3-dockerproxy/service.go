@@ -193,7 +193,7 @@ func (o options) listenAndServe(ctx context.Context, g *dockerproxy.Gate, f *far
 		carrying.Go(func() { failed <- f.serve(ending, ctx, l) })
 	}
 	serving.Go(carrying.Wait)
-	log.Info("ready", "listen", addresses(local, remote), "engine", o.engine, "environment", o.environment, "key", keys.ID(f.own))
+	log.Info("ready", "listen", addresses(local, remote), "engine", o.engine, "environment", o.environment, "key", keys.ID(*f.own.Load()))
 	notify(daemon.SdNotifyReady)
 	go watchdog(ending)
 
