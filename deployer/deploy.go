@@ -206,7 +206,7 @@ func (a *attempt) begin(ctx context.Context, definition string) error {
 	a.d.keeper.note(ctx, func(j *Journal) {
 		j.State, j.Definition, j.Deployment = StateUpdated, ecsstatus.ShortName(definition), a.goal.ID
 	})
-	a.d.tell(Event{Kind: Updated, Deployment: a.goal.ID, TaskDefinition: definition, Message: fmt.Sprintf("deployment %s of %s began", a.goal.ID, ecsstatus.ShortName(definition))})
+	a.d.tell(Event{Kind: Updated, Deployment: a.goal.ID, TaskDefinition: definition, UsualSeconds: a.d.usual(ctx), Message: fmt.Sprintf("deployment %s of %s began", a.goal.ID, ecsstatus.ShortName(definition))})
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package deployer
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"jumpsuite/ecsstatus"
@@ -49,6 +51,9 @@ type Event struct {
 	// Targets are what the load balancers last said of Task, if it was unwell.
 	Targets []ecsstatus.Target `json:"targets,omitempty"`
 	Log     *Tail              `json:"log,omitempty"`
+	// UsualSeconds is, with Updated, how long the last deployments took that succeeded: the
+	// median, until ECS had completed them; zero: not known.
+	UsualSeconds int `json:"usualSeconds,omitempty"`
 	// Changed is whether Progress differs from the one before.
 	Changed bool `json:"-"`
 }
@@ -67,8 +72,45 @@ type Progress struct {
 	// traffic on the new tasks, of a deployment that shifts it.
 	Stage   string   `json:"lifecycleStage,omitempty"`
 	Traffic *float64 `json:"traffic,omitempty"`
+	// Hosts are those that have tasks of the service, and how many.
+	Hosts []HostTasks `json:"hosts,omitempty"`
 	// Missing is what is still to come, in words.
 	Missing []string `json:"missing,omitempty"`
+}
+
+// HostTasks is how many living tasks of a service a host has.
+type HostTasks struct {
+	Host string `json:"host"` // what people call it
+	New  int    `json:"new"`
+	Old  int    `json:"old"`
+}
+
+// Usual is UsualSeconds.
+func (e Event) Usual() time.Duration { return time.Duration(e.UsualSeconds) * time.Second }
+
+// hostTasks counts the living tasks on each host that is known, in the order of
+// their names.
+func hostTasks(o Observation) []HostTasks {
+	at := map[string]*HostTasks{}
+	count := func(tasks []ecsstatus.Task, add func(*HostTasks)) {
+		for _, t := range living(tasks) {
+			name := o.Hosts[t.Instance]
+			if name == "" {
+				continue
+			}
+			if at[name] == nil {
+				at[name] = &HostTasks{Host: name}
+			}
+			add(at[name])
+		}
+	}
+	count(o.Tasks, func(h *HostTasks) { h.New++ })
+	count(o.Old, func(h *HostTasks) { h.Old++ })
+	var out []HostTasks
+	for _, name := range slices.Sorted(maps.Keys(at)) {
+		out = append(out, *at[name])
+	}
+	return out
 }
 
 // tell tells an event, at AWS's time.
@@ -103,6 +145,7 @@ func progress(g Goal, o Observation, v Verdict) Progress {
 			p.Healthy++
 		}
 	}
+	p.Hosts = hostTasks(o)
 	if o.Service != nil {
 		p.Desired = desired(o.Service)
 		if own := o.Service.Deployment(g.ID); own != nil {

@@ -26,6 +26,7 @@ type watcher struct {
 	goal     Goal
 	rollouts ECS                       // for goals with Stages
 	stopped  map[string]ecsstatus.Task // by ARN: those that will not change any more
+	hostless bool                      // the hosts cannot be read
 }
 
 func (d *Deployer) watch(r *ecsstatus.Reader, g Goal) *watcher {
@@ -52,8 +53,25 @@ func (w *watcher) look(ctx context.Context) (Observation, error) {
 			return o, err
 		}
 	}
-	o.Targets, err = w.reader.TargetHealth(ctx, s, living(slices.Concat(o.Tasks, o.Old)))
+	alive := living(slices.Concat(o.Tasks, o.Old))
+	o.Hosts = w.hosts(ctx, alive)
+	o.Targets, err = w.reader.TargetHealth(ctx, s, alive)
 	return o, err
+}
+
+// hosts are what people call the hosts of tasks. They are for the eye: that they
+// cannot be read is no failed look, and they are not asked for again.
+func (w *watcher) hosts(ctx context.Context, tasks []ecsstatus.Task) map[string]string {
+	if w.hostless {
+		return nil
+	}
+	known, err := w.reader.TaskHosts(ctx, tasks)
+	w.hostless = err != nil
+	out := map[string]string{}
+	for arn, h := range known {
+		out[arn] = h.Label()
+	}
+	return out
 }
 
 // tasks reads the tasks of the service. RUNNING is listed before STOPPED, so

@@ -123,6 +123,7 @@ type Plan struct {
 	base    *ecs.RegisterTaskDefinitionInput
 	wanted  *ecs.RegisterTaskDefinitionInput
 	nothing bool // the definition has the image already
+	dry     bool // nothing more will be done about it
 }
 
 // MakePlan plans r. Its errors are usage errors: a container or a registry
@@ -147,7 +148,7 @@ func MakePlan(now Current, r Request) (*Plan, error) {
 		From: from, To: image.String(), Base: shortRevision(now.Definition), Strategy: r.Strategy, Desired: desired(now.Service),
 		image: image, base: base, wanted: withImage(base, n, image.String()),
 	}
-	p.nothing = p.From == p.To
+	p.nothing, p.dry = p.From == p.To, r.DryRun
 	p.Diff = differences(p.Base, base, aws.ToString(base.Family)+" (new revision)", p.wanted)
 	if image != r.Image {
 		p.Notes = append(p.Notes, "the registry is the one of the image that container "+p.Container+" has now")

@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"jumpsuite/internal/cli"
 )
@@ -144,63 +143,17 @@ func planText(p *Plan, diff bool) string {
 	return b.String()
 }
 
-// Live shows events on a terminal: lines that scroll, and below them one that
-// is drawn anew with each look.
-type Live struct {
-	W io.Writer
-	// Columns is how wide the terminal is now.
-	Columns func() int
-	Diff    bool
+// Quiet tells only how it ended, and what a dry run would do.
+type Quiet struct{ Renderer }
 
-	status string
-	began  time.Time // the deployment, by AWS's clock
-}
-
-// Tell shows e.
-func (l *Live) Tell(e Event) {
+// Tell tells e if it is an end.
+func (q Quiet) Tell(e Event) {
 	switch e.Kind {
-	case Progressed:
-		l.status = l.bar(e)
-		l.draw("")
-	case Updated, RollingBack:
-		l.began = e.Time
-		l.draw(lines(e, l.Diff))
-	default:
-		l.draw(lines(e, l.Diff))
+	case NothingToDo, Done, Broke, RolledBack, NotRolledBack, Overtaken, Interrupted:
+		q.Renderer.Tell(e)
+	case Planned:
+		if e.Plan != nil && e.Plan.dry {
+			q.Renderer.Tell(e)
+		}
 	}
-}
-
-// End takes the last line away.
-func (l *Live) End() {
-	l.status = ""
-	l.draw("")
-}
-
-// draw writes text above the status line: it clears that, writes, and draws it
-// again.
-func (l *Live) draw(text string) {
-	io.WriteString(l.W, "\r\x1b[K"+text+cut(l.status, l.Columns()-1))
-}
-
-const barWidth = 20
-
-func (l *Live) bar(e Event) string {
-	p := e.Progress
-	full := barWidth
-	if p.Desired > 0 {
-		full = min(barWidth*p.Healthy/p.Desired, barWidth)
-	}
-	elapsed := e.Time.Sub(l.began).Truncate(time.Second)
-	return fmt.Sprintf("[%s%s] %s  %s", strings.Repeat("#", full), strings.Repeat("-", barWidth-full), elapsed, cli.Printable(sentence(e)))
-}
-
-// cut shortens s to n columns.
-func cut(s string, n int) string {
-	if utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	if n < 1 {
-		return ""
-	}
-	return string([]rune(s)[:n-1]) + "…"
 }

@@ -84,6 +84,9 @@ type Observation struct {
 	Old   []ecsstatus.Task // tasks of other deployments that have not stopped
 	// Rollout is the service deployment of a goal with Stages; nil: not shown yet.
 	Rollout *types.ServiceDeployment
+	// Hosts are what people call the hosts of those that live, by container instance
+	// ARN; those that could not be read are left out.
+	Hosts map[string]string
 	// Targets are what the load balancers think of those that live, by task ID.
 	Targets map[string][]ecsstatus.Target
 }

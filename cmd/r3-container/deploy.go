@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	urfave "github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
 	"jumpsuite/deployer"
 	"jumpsuite/internal/cli"
@@ -36,6 +39,7 @@ func deployCommand(stdio cli.Stdio, args []string) *urfave.Command {
 		&urfave.BoolFlag{Name: "skip-image-check", Usage: "do not ask ECR whether the image is there", DisableDefaultText: true},
 		&urfave.BoolFlag{Name: "skip-room-check", Usage: "deploy although the hosts have no room for the new tasks", DisableDefaultText: true},
 		&urfave.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FORMAT`: text, or json, one event a line", Value: "text"},
+		&urfave.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "only how it ended", DisableDefaultText: true},
 		&urfave.DurationFlag{Name: "interval", Usage: "`TIME` between two looks at AWS", DefaultText: "2s to 10s, as things change"},
 	}, commonFlags()...)
 	return &urfave.Command{
@@ -134,6 +138,14 @@ func limits(c *urfave.Context) error {
 // deployRenderer shows a deployment as --output says: text is live on a
 // terminal, and plain lines elsewhere.
 func deployRenderer(c *urfave.Context, stdio cli.Stdio, out io.Writer) (deployer.Renderer, error) {
+	r, err := loudRenderer(c, stdio, out)
+	if err == nil && c.Bool("quiet") {
+		r = deployer.Quiet{Renderer: r}
+	}
+	return r, err
+}
+
+func loudRenderer(c *urfave.Context, stdio cli.Stdio, out io.Writer) (deployer.Renderer, error) {
 	switch format := strings.ToLower(c.String("output")); format {
 	case "json":
 		return &deployer.JSON{W: out}, nil
@@ -148,9 +160,23 @@ func textRenderer(diff bool, stdio cli.Stdio, out io.Writer) deployer.Renderer {
 	if _, ok := cli.Terminal(stdio.Out); !ok || os.Getenv("TERM") == "dumb" {
 		return &deployer.Lines{W: out, Diff: diff}
 	}
-	columns := func() int {
-		n, _ := cli.Terminal(stdio.Out)
-		return n
+	live := &deployer.Live{W: out, Diff: diff, Color: cli.Color(stdio.Out), Size: func() (int, int) { return size(stdio.Out) }}
+	resized := make(chan os.Signal, 1)
+	signal.Notify(resized, syscall.SIGWINCH)
+	go func() {
+		for range resized {
+			live.Resized()
+		}
+	}()
+	return live
+}
+
+// size is how large a terminal is now.
+func size(w io.Writer) (columns, rows int) {
+	if f, ok := w.(*os.File); ok {
+		if columns, rows, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
+			return columns, rows
+		}
 	}
-	return &deployer.Live{W: out, Columns: columns, Diff: diff}
+	return 80, 24
 }
