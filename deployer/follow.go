@@ -143,7 +143,8 @@ func (f *follower) blind(ctx context.Context, err error) Verdict {
 		f.told = true
 		f.d.tell(Event{Kind: AWSLost, Deployment: f.w.goal.ID, Message: blindness(f.no, err)})
 	}
-	if now.After(f.deadline) || !f.no.IsZero() && now.Sub(f.no) >= patienceWithNo {
+	// One look that fails just when the time is over is no lost sight.
+	if now.After(f.deadline) && f.failures >= patienceWithAWS || !f.no.IsZero() && now.Sub(f.no) >= patienceWithNo {
 		return Verdict{Outcome: Lost, Reason: err.Error(), Err: err}
 	}
 	return Verdict{}
