@@ -167,7 +167,7 @@ var scenarios = []scenario{
 		d := p.deployment("PRIMARY")
 		return aws.ToString(d.TaskDefinition) != *p.before.TaskDefinition
 	}}},
-	{world: "unavailable", seen: []func(*play) bool{func(p *play) bool { return p.look() == nil }, func(p *play) bool { return p.look() != nil }}},
+	{world: "unavailable", seen: []func(*play) bool{func(p *play) bool { return p.tasks(types.DesiredStatusRunning) == nil }, func(p *play) bool { return p.tasks(types.DesiredStatusRunning) != nil }}},
 	{world: "stale-reads", seen: []func(*play) bool{func(p *play) bool { return *p.deployment("PRIMARY").Id != p.mine }, func(p *play) bool { return *p.deployment("PRIMARY").Id == p.mine }}},
 	{world: "slow-drain", seen: []func(*play) bool{func(p *play) bool {
 		draining := slices.ContainsFunc(p.tasks(types.DesiredStatusStopped), func(t types.Task) bool { return *t.LastStatus == "DEACTIVATING" })
