@@ -33,8 +33,12 @@ func newHangups() (*hangups, error) {
 }
 
 // watchHangup calls gone once when the peer of conn has closed its socket
-// altogether, until stop. Where conn is no socket it does nothing.
+// altogether, until stop. A tunnel's connection tells that itself (Gone); where
+// conn is no socket otherwise it does nothing.
 func (g *Gate) watchHangup(conn net.Conn, gone func()) (stop func()) {
+	if c, ok := conn.(interface{ Gone() <-chan struct{} }); ok {
+		return afterClose(c.Gone(), gone)
+	}
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
 		return func() {}
@@ -50,6 +54,19 @@ func (g *Gate) watchHangup(conn net.Conn, gone func()) (stop func()) {
 	var number int32
 	raw.Control(func(fd uintptr) { number = h.add(int(fd), gone) })
 	return func() { h.take(number) }
+}
+
+// afterClose calls then when c is closed, until stop.
+func afterClose(c <-chan struct{}, then func()) (stop func()) {
+	stopped := make(chan struct{})
+	go func() {
+		select {
+		case <-c:
+			then()
+		case <-stopped:
+		}
+	}()
+	return sync.OnceFunc(func() { close(stopped) })
 }
 
 func (g *Gate) hangupWatch() *hangups {

@@ -38,7 +38,7 @@ func client(ctx context.Context, stream net.Conn, id Identity, hello Hello) (*Co
 	if err := hello.check(); err != nil {
 		return nil, err
 	}
-	c := &Conn{raw: stream, frame: frameUp, hearing: true}
+	c := &Conn{raw: stream, frame: frameUp, hearing: true, gone: make(chan struct{})}
 	config, err := id.config(&c.other)
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func (c *Conn) explain(err error) error {
 // answer it. What decide returns as an error is the refusal that the caller gets
 // to see, with its hint and exit code. The stream is closed on an error.
 func Accept(ctx context.Context, s net.Conn, id Identity, decide func(Hello, KeyID) (Welcome, error)) (*Conn, Hello, error) {
-	c := &Conn{raw: s, frame: frameDown, squeeze: true}
+	c := &Conn{raw: s, frame: frameDown, squeeze: true, gone: make(chan struct{})}
 	hello, err := c.accept(ctx, id, decide)
 	if err != nil {
 		c.Close()
@@ -196,7 +196,12 @@ type Conn struct {
 	squeeze bool // compress what we write
 
 	watch sync.Once
+	gone  chan struct{}
 }
+
+// Gone is closed when it is known that the other side listens no more. That it
+// is gone before it has ended its own direction shows in Read only.
+func (c *Conn) Gone() <-chan struct{} { return c.gone }
 
 // Key is the other end's.
 func (c *Conn) Key() KeyID { return c.other }
@@ -223,6 +228,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 // listening, too. A stream is closed for both directions.
 func (c *Conn) untilGone() {
 	io.Copy(io.Discard, c.raw)
+	close(c.gone)
 	c.Close()
 }
 

@@ -240,6 +240,36 @@ func TestACutStreamIsNoEnd(t *testing.T) {
 	}
 }
 
+// A far end that has nothing to write notices, too.
+func TestWhoListensNoMoreIsGone(t *testing.T) {
+	r := newRig(t, nil)
+	over := make(chan bool, 1)
+	r.serve = func(c *Conn, _ Hello) {
+		io.Copy(io.Discard, c)
+		select {
+		case <-c.Gone():
+			t.Error("it is gone before it is")
+		default:
+		}
+		c.Write([]byte("still"))
+		select {
+		case <-c.Gone():
+			over <- true
+		case <-time.After(patient):
+			over <- false
+		}
+	}
+	c := r.client()
+	c.CloseWrite()
+	if _, err := io.ReadFull(c, make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	c.raw.Close()
+	if !<-over {
+		t.Error("it is not noticed")
+	}
+}
+
 // The far end notices that the near one is gone, even when that had said before
 // that it would write no more.
 func TestWhoIsGoneIsNoticed(t *testing.T) {
