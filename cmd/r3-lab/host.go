@@ -177,13 +177,13 @@ func (d *demo) inProduction(runs, stopped string) []step {
 }
 
 func (d *demo) inTest(stopped string) []step {
-	image := d.lab.World.ECR() + "/api:1.0"
+	image := d.lab.World.ECR() + "/tools:1"
 	return []step{
 		{
 			say:    "The same host as one of the test cluster. An image is pulled from a registry that asks for a password: the gate has it from r3-ecr, and nobody sees it.",
 			before: d.in("test"), sudo: true,
 			command: []string{"docker", "pull", image},
-			see:     []string{`^Status: .*/api:1\.0$`},
+			see:     []string{`^Status: Downloaded newer image for .*/tools:1$`},
 		},
 		{
 			say: "A container of the person's own.", sudo: true,
