@@ -11,6 +11,7 @@ import (
 	"github.com/docker/cli/cli/config/configfile"
 	clicontext "github.com/docker/cli/cli/context/docker"
 	"github.com/docker/cli/cli/context/store"
+	"github.com/docker/docker/api"
 	"github.com/docker/docker/client"
 )
 
@@ -79,15 +80,7 @@ func (f faults) RoundTrip(r *http.Request) (*http.Response, error) {
 // connectOnce makes the client, and asks the gate which version the Engine
 // speaks. When that fails, so will what comes next, and it will say why.
 func (d *docker) connectOnce() (*client.Client, command.ServerInfo) {
-	c, err := client.NewClientWithOpts(
-		client.WithHost(address),
-		client.WithHTTPClient(d.http()),
-		client.WithHTTPHeaders(d.headers),
-		client.WithUserAgent(command.UserAgent()),
-	)
-	if err != nil {
-		panic(err) // every option is a constant
-	}
+	c := d.client()
 	ping, err := c.Ping(context.Background())
 	if err != nil {
 		return c, command.ServerInfo{}
@@ -99,6 +92,25 @@ func (d *docker) connectOnce() (*client.Client, command.ServerInfo) {
 		BuildkitVersion: ping.BuilderVersion,
 		SwarmStatus:     ping.SwarmStatus,
 	}
+}
+
+// connectUnasked makes the client for one of many hosts: that the gates speak the
+// newest version with each other goes without asking.
+func (d *docker) connectUnasked() (*client.Client, command.ServerInfo) {
+	return d.client(client.WithVersion(api.DefaultVersion)), command.ServerInfo{OSType: "linux"}
+}
+
+func (d *docker) client(more ...client.Opt) *client.Client {
+	c, err := client.NewClientWithOpts(append([]client.Opt{
+		client.WithHost(address),
+		client.WithHTTPClient(d.http()),
+		client.WithHTTPHeaders(d.headers),
+		client.WithUserAgent(command.UserAgent()),
+	}, more...)...)
+	if err != nil {
+		panic(err) // every option is a constant
+	}
+	return c
 }
 
 // Client is the connection to the gate.

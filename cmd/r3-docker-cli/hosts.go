@@ -85,7 +85,7 @@ func (d *docker) on(h farHost, out, errOut io.Writer) *docker {
 		o.headers[key] = value
 	}
 	o.headers[hostHeader], o.headers[environmentHeader] = h.ID, h.Environment
-	o.connect = sync.OnceValues(o.connectOnce)
+	o.connect = sync.OnceValues(o.connectUnasked)
 	return o
 }
 
