@@ -309,3 +309,45 @@ func TestWithoutR3SSMNoHostIsReached(t *testing.T) {
 	f.ssm.cmd.Wait()
 	docker(t, f.Host, "", "-H", "10.0.0.1", "ps").expect(t, "ps", 125, "", "r3-ssm is not running (/run/jumpsuite/ssm.sock)\nhint: an administrator starts it: systemctl enable --now r3-ssm.socket")
 }
+
+func TestAShellOnAnotherHost(t *testing.T) {
+	f := jumpServer(t)
+	container(t, "shell", "sleep", "1000")
+	s := on(t, sudoDocker(t, f.Host, "-H", "10.0.0.1", "exec", "-it", "shell", "sh"), true)
+	s.sees("# ", 1)
+	s.types("stty size\r")
+	s.sees("24 80", 1)
+	if err := sudoer.Resize(s.terminal, 50, 132); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the shell knows the new size", func() bool {
+		s.types("stty size\r")
+		time.Sleep(100 * time.Millisecond)
+		return strings.Contains(s.text(), "50 132")
+	})
+	s.types("exit 9\r")
+	s.ends(9)
+	if s.raw() {
+		t.Error("the terminal is left raw")
+	}
+}
+
+// A right that is taken away at the jump server ends what it allowed on a host.
+func TestAStreamToAHostEndsWithItsRight(t *testing.T) {
+	f := jumpServer(t)
+	container(t, "web", "sh", "-c", "echo one; exec sleep 1000")
+	s := on(t, sudoDocker(t, f.Host, "-H", "10.0.0.1", "logs", "-f", "web"), true)
+	s.sees("one", 1)
+	b, err := os.ReadFile(sudoer.Policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.SetPolicy(strings.Replace(string(b), "docker.logs, ", "", 1)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.done:
+	case <-time.After(20 * time.Second):
+		t.Errorf("it goes on; on the screen:\n%s", s.text())
+	}
+}
