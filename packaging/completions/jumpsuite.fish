@@ -1,0 +1,54 @@
+# Completions of jumpsuite's commands for fish. What a program answers is split
+# into lines; the shell evaluates none of it.
+
+function __jumpsuite_ask
+    timeout 3 sudo -n -- $argv 2>/dev/null </dev/null
+end
+
+function __jumpsuite_types
+    __jumpsuite_ask r3-container list --container-types | tr -d "[]' " | tr ',' '\n'
+end
+
+function __jumpsuite_values
+    switch $argv[1]
+        case --container-type --service
+            __jumpsuite_types
+        case --strategy
+            printf '%s\n' rolling replacing
+        case --output
+            printf '%s\n' table text json yaml
+        case --on-interrupt
+            printf '%s\n' leave rollback
+        case --agent-check
+            printf '%s\n' off record require
+        case --verdict
+            printf '%s\n' allow deny
+        case --container-status
+            echo lookup
+        case --host
+            __jumpsuite_ask r3-container list | sed -n 's/^host: \([^ |]*\).*/\1/p'
+        case --policy --log --audit --leases
+            __fish_complete_path
+    end
+end
+
+# __jumpsuite_at WORD…: whether these are the words so far, options and their
+# values aside.
+function __jumpsuite_at
+    set -l said
+    for word in (commandline -opc)
+        test "$word" = sudo; or string match -q -- '-*' $word; or set -a said (path basename -- $word 2>/dev/null; or basename $word)
+    end
+    test "$said[1..$(count $argv)]" = "$argv"
+    and not contains -- "$said[$(math (count $argv) + 1)]" list deploy show wait rollback deployments debug policy audit keys check explain verify replay container
+end
+
+function __jumpsuite_member
+    test (id -u) -ne 0; and contains jumpsuite (id -Gn | string split ' ')
+end
+complete -c docker -f -n '__jumpsuite_member; and __fish_is_nth_token 1' -a 'ps images logs exec stats inspect run pull start create version'
+complete -c docker -f -n '__jumpsuite_member; and __fish_seen_subcommand_from exec logs stats' -a "(__jumpsuite_ask docker ps --format '{{.Names}}')"
+complete -c docker -f -n '__jumpsuite_member; and __fish_seen_subcommand_from start inspect' -a "(__jumpsuite_ask docker ps -a --format '{{.Names}}')"
+complete -c docker -f -n '__jumpsuite_member; and __fish_seen_subcommand_from run create pull inspect' -a "(__jumpsuite_ask docker images --format '{{.Repository}}:{{.Tag}}')"
+
+# @TABLES@

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// shipped are the programs of both packages.
+var shipped = []string{
+	"r3-container", "show-ecs-service-status", "r3-admin", "r3-docker", "r3-docker-cli", "r3-dockerproxy", "r3-ecr", "r3-ssm",
+}
+
+// made builds the programs, and makes all pages and completions.
+func made(t *testing.T) (*book, string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it builds all programs")
+	}
+	bin, out := t.TempDir(), t.TempDir()
+	args := []string{"build", "-o", bin + "/"}
+	for _, p := range shipped {
+		args = append(args, "../../cmd/"+p)
+	}
+	if b, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, b)
+	}
+	o := options{source: "..", bin: bin, out: out, version: "1.2.3", at: time.Unix(1700000000, 0).UTC(), programs: shipped}
+	if err := run(o); err != nil {
+		t.Fatal(err)
+	}
+	b, err := readBook(bin, shipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, out
+}
+
+func TestPagesAndCompletionsSayWhatTheProgramsSay(t *testing.T) {
+	b, out := made(t)
+	t.Run("each option and exit code of each command is in its page", func(t *testing.T) { everythingIsSaid(t, b, out) })
+	t.Run("each page is good mdoc", func(t *testing.T) { goodPages(t, out) })
+	t.Run("each completion is a good script", func(t *testing.T) { goodScripts(t, out) })
+	t.Run("bash completes", func(t *testing.T) { bashCompletes(t, out) })
+}
+
+func everythingIsSaid(t *testing.T, b *book, out string) {
+	seen := 0
+	for _, p := range b.programs {
+		page := read1(t, out, p.words[0])
+		for _, e := range p.exits {
+			if !strings.Contains(page, ".It "+e.code+"\n") {
+				t.Errorf("%s: exit code %s is not in the page", p.words[0], e.code)
+			}
+		}
+		p.each(func(c *command) {
+			if len(c.commands) > 0 {
+				return
+			}
+			for _, o := range c.options {
+				seen++
+				if !strings.Contains(page, ".It "+mdocNames(o)+"\n"+mdocText(o.text)) {
+					t.Errorf("%s: option %v is not in the page", strings.Join(c.words, " "), o.names)
+				}
+			}
+		})
+	}
+	if seen < 50 {
+		t.Errorf("only %d options were found: are the help texts still read?", seen)
+	}
+}
+
+func read1(t *testing.T, out, program string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(out, "all/usr/share/man/man?", program+".[1-8]*"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%s has %d pages", program, len(found))
+	}
+	if strings.HasSuffix(found[0], ".gz") {
+		return "" // a link to another page
+	}
+	text, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func goodPages(t *testing.T, out string) {
+	if _, err := exec.LookPath("mandoc"); err != nil {
+		t.Skip("mandoc is not installed")
+	}
+	pages, err := filepath.Glob(filepath.Join(out, "all/usr/share/man/man?/*.[1-8]"))
+	if err != nil || len(pages) < 9 {
+		t.Fatalf("%d pages", len(pages))
+	}
+	for _, p := range pages {
+		if strings.HasSuffix(p, "jumpsuite-policy.5") {
+			continue // made by md2man: man(7), which mandoc has an opinion on
+		}
+		if b, err := exec.Command("mandoc", "-T", "lint", "-W", "warning", p).CombinedOutput(); err != nil {
+			t.Errorf("%s", b)
+		}
+	}
+}
+
+func goodScripts(t *testing.T, out string) {
+	for shell, script := range map[string]string{
+		"bash": "all/usr/share/bash-completion/completions/r3",
+		"zsh":  "deb/usr/share/zsh/vendor-completions/_jumpsuite",
+		"fish": "all/usr/share/fish/vendor_completions.d/jumpsuite.fish",
+	} {
+		text, err := os.ReadFile(filepath.Join(out, script))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if regexp.MustCompile(`(?m)^[^#]*\beval\b`).Match(text) {
+			t.Errorf("%s evaluates something", script)
+		}
+		if _, err := exec.LookPath(shell); err != nil {
+			continue
+		}
+		if b, err := exec.Command(shell, "-n", filepath.Join(out, script)).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", script, err, b)
+		}
+	}
+}
+
+func bashCompletes(t *testing.T, out string) {
+	script := filepath.Join(out, "all/usr/share/bash-completion/completions/r3")
+	for _, tt := range []struct{ typed, want string }{
+		{"r3 ", "container"},
+		{"r3 container deploym", "deployments"},
+		{"r3-container deploy --strategy r", "rolling replacing"},
+		{"r3-container deploy --image-u", "--image-url"},
+		{"r3 container show --container-type w", "web worker"},
+		{"r3-admin policy ex", "explain"},
+		{"show-ecs-service-status.py -s wo", "worker"},
+		{"docker lo", "logs"},
+		{"docker logs we", "web-1"},
+		{"docker exec -it we", "web-1"},
+	} {
+		words := strings.Split(tt.typed, " ")
+		function := "_jumpsuite"
+		if words[0] == "docker" {
+			function = "_jumpsuite_docker"
+		}
+		// sudo's programs answer, and with names that nobody hopes for.
+		cmd := exec.Command("bash", append([]string{"-c", `. "$1"; f=$2; shift 2
+			_jumpsuite_ask() { case "$*" in
+				*--container-types*) echo "['web', 'worker', '\$(touch evil)']" ;;
+				"docker ps"*) printf '%s\n' web-1 'db 1' '$(reboot)' ;;
+			esac; }
+			COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); $f; echo "${COMPREPLY[*]}"`, "bash", script, function}, words...)...)
+		b, err := cmd.CombinedOutput()
+		if got := strings.TrimSpace(string(b)); err != nil || !slices.Equal(strings.Fields(got), strings.Fields(tt.want)) {
+			t.Errorf("%q: got %q (%v), want %q", tt.typed, got, err, tt.want)
+		}
+	}
+}
