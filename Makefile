@@ -5,7 +5,7 @@ GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
 
-.PHONY: all build demo test lint fuzz bench setup clean
+.PHONY: all build demo test lint fuzz bench packages test-packages setup clean
 .DEFAULT_GOAL := build
 
 all: build lint test
@@ -29,6 +29,14 @@ fuzz: ## each fuzz test for FUZZTIME
 
 bench: ## all benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+packages: ## deb and rpm for amd64 and arm64, into dist/
+	packaging/build
+
+test-packages: ## installs them into fresh Debians: minutes, root, a mirror of Debian
+	build/setup debootstrap lintian rpm rpmlint dnf createrepo-c mandoc
+	DIST=$(CURDIR)/dist/test packaging/build $$($(GO) env GOARCH)
+	DIST=$(CURDIR)/dist/test $(GO) test -tags packages -timeout 20m ./packaging/...
 
 setup:
 	@build/setup

@@ -1,0 +1,531 @@
+//go:build packages
+
+// Package packaging is tested by installing what packaging/build made: into a
+// Debian as debootstrap leaves it, by apt, and used there by a person who is in
+// the group jumpsuite, and by one who is not.
+//
+// It runs in a mount namespace of its own, so whatever it mounts ends with it.
+// make test-packages builds the packages and runs it.
+package packaging
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"jumpsuite/internal/lab"
+	"jumpsuite/internal/lab/dockerd"
+	"jumpsuite/internal/lab/rootfs"
+	"jumpsuite/internal/lab/world"
+)
+
+const inside = "JUMPSUITE_PACKAGES"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(inside) != "" || os.Geteuid() != 0 {
+		os.Exit(m.Run())
+	}
+	runtime.LockOSThread()
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+	err := cmd.Run()
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		os.Exit(e.ExitCode())
+	} else if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// dist is where the packages are.
+func dist() string {
+	if d := os.Getenv("DIST"); d != "" {
+		return d
+	}
+	return "../dist"
+}
+
+// built is the path of a package for this machine.
+func built(t *testing.T, pattern string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dist(), pattern))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%d packages %s in %s: make packages builds them", len(found), pattern, dist())
+	}
+	path, err := filepath.Abs(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// debian is a Debian that was just installed, with a sudo.
+type debian struct {
+	t    *testing.T
+	root string
+}
+
+// install makes a Debian with these packages besides the essential ones. What
+// debootstrap makes is kept; a test writes to a layer above it.
+func install(t *testing.T, suite string, packages ...string) *debian {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it installs a Debian into a folder")
+	}
+	if _, err := exec.LookPath("debootstrap"); err != nil {
+		t.Skip("needs debootstrap (Debian: apt-get install debootstrap)")
+	}
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o755))
+	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"))
+	d := &debian{t, filepath.Join(dir, "root")}
+	for _, f := range []string{"root", "upper", "work"} {
+		must(t, os.Mkdir(filepath.Join(dir, f), 0o755))
+	}
+	layers := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", base(t, suite), dir, dir)
+	must(t, unix.Mount("overlay", d.root, "overlay", 0, layers))
+	for _, m := range []string{"/proc", "/sys", "/dev"} {
+		must(t, unix.Mount(m, d.root+m, "", unix.MS_BIND|unix.MS_REC, ""))
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	if b, err := os.ReadFile("/etc/resolv.conf"); err == nil {
+		d.write("/etc/resolv.conf", string(b), 0o644)
+	}
+	host, err := os.Hostname()
+	must(t, err)
+	d.write("/etc/hosts", "127.0.0.1 localhost "+host+"\n", 0o644)
+	d.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
+	d.apt(append([]string{"install", "--no-install-recommends"}, packages...)...)
+	for name, groups := range map[string]string{"dev": "", "guest": ""} {
+		d.must("useradd", "--create-home", "--shell", "/bin/bash", name+groups)
+	}
+	return d
+}
+
+// base is a Debian as debootstrap makes it, made once.
+func base(t *testing.T, suite string) string {
+	t.Helper()
+	cache := os.Getenv("JUMPSUITE_ROOTS")
+	if cache == "" {
+		cache = "/var/cache/jumpsuite-test"
+	}
+	root := filepath.Join(cache, suite)
+	if _, err := os.Stat(root + ".done"); err == nil {
+		return root
+	}
+	must(t, os.MkdirAll(cache, 0o755))
+	must(t, os.RemoveAll(root))
+	if out, err := exec.Command("debootstrap", "--variant=minbase", suite, root).CombinedOutput(); err != nil {
+		t.Skipf("debootstrap %s: %v: %s", suite, err, last(string(out)))
+	}
+	must(t, os.WriteFile(root+".done", nil, 0o644))
+	return root
+}
+
+func last(s string) string { return s[max(0, len(s)-300):] }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (d *debian) write(path, text string, mode os.FileMode) {
+	d.t.Helper()
+	must(d.t, os.MkdirAll(filepath.Dir(d.root+path), 0o755))
+	must(d.t, os.WriteFile(d.root+path, []byte(text), mode))
+	must(d.t, os.Chmod(d.root+path, mode))
+}
+
+func (d *debian) read(path string) string {
+	d.t.Helper()
+	b, err := os.ReadFile(d.root + path)
+	must(d.t, err)
+	return string(b)
+}
+
+func (d *debian) has(path string) bool {
+	_, err := os.Lstat(d.root + path)
+	return err == nil
+}
+
+// run runs a command in there, as root.
+func (d *debian) run(command ...string) (string, int) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := d.command(ctx, command...)
+	out, err := cmd.CombinedOutput()
+	if _, failed := errors.AsType[*exec.ExitError](err); err != nil && !failed {
+		d.t.Fatalf("%q: %v", command, err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+func (d *debian) command(ctx context.Context, command ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/usr/sbin/chroot", append([]string{d.root}, command...)...)
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8"}
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasSuffix(strings.ToLower(name), "_proxy") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	return cmd
+}
+
+func (d *debian) must(command ...string) string {
+	d.t.Helper()
+	out, code := d.run(command...)
+	if code != 0 {
+		d.t.Fatalf("%q: exit code %d\n%s", command, code, last(out))
+	}
+	return out
+}
+
+func (d *debian) apt(args ...string) {
+	d.t.Helper()
+	if !d.has("/var/lib/apt/lists/lock") {
+		d.must("apt-get", "update", "-qq")
+	}
+	d.must(append([]string{"apt-get", "-qq", "-y", "-o", "Dpkg::Use-Pty=0", "-o", "Dpkg::Options::=--force-confold"}, args...)...)
+}
+
+// add installs one of our packages by apt.
+func (d *debian) add(path string) {
+	d.t.Helper()
+	b, err := os.ReadFile(path)
+	must(d.t, err)
+	d.write("/tmp/"+filepath.Base(path), string(b), 0o644)
+	d.apt("install", "--no-install-recommends", "/tmp/"+filepath.Base(path))
+}
+
+// as runs a line of shell as a person who has logged in.
+func (d *debian) as(person, line string) (string, int) {
+	d.t.Helper()
+	return d.run("su", "-", person, "-c", line)
+}
+
+// wants runs a line as a person, and compares its exit code and a part of what
+// it says.
+func (d *debian) wants(person, line string, code int, say string) {
+	d.t.Helper()
+	out, got := d.as(person, line)
+	if got != code || !strings.Contains(out, say) {
+		d.t.Errorf("%s: %s\nexit code %d, want %d, and %q in:\n%s", person, line, got, code, say, last(out))
+	}
+}
+
+// engine starts a Docker Engine with busybox, at its usual place.
+func (d *debian) engine() {
+	d.t.Helper()
+	if err := errors.Join(dockerd.Available(), rootfs.Available()); err != nil {
+		d.t.Skip(err)
+	}
+	e, err := dockerd.Start(d.t.Context(), dockerd.Options{})
+	must(d.t, err)
+	d.t.Cleanup(func() { e.Close() })
+	socket := strings.TrimPrefix(e.Host(), "unix://")
+	must(d.t, load(d.t, socket))
+	d.write("/run/docker.sock", "", 0o600)
+	must(d.t, unix.Mount(socket, d.root+"/run/docker.sock", "", unix.MS_BIND, ""))
+}
+
+// load gives the Engine an image that is called busybox: what the lab's images
+// have inside.
+func load(t *testing.T, socket string) error {
+	t.Helper()
+	base, err := rootfs.Base()
+	if err != nil {
+		return err
+	}
+	var unpacked io.Reader = bytes.NewReader(base)
+	if z, err := gzip.NewReader(bytes.NewReader(base)); err == nil {
+		unpacked = z
+	}
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var dialer net.Dialer
+		return dialer.DialContext(ctx, "unix", socket)
+	}}}
+	answer, err := client.Post("http://docker/images/create?fromSrc=-&repo=busybox&tag=latest", "application/x-tar", unpacked)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if answer.StatusCode != http.StatusOK || strings.Contains(string(text), `"error"`) {
+		return fmt.Errorf("load busybox: %s: %s (%w)", answer.Status, text, err)
+	}
+	return err
+}
+
+// sudoRS makes sudo-rs the sudo of this Debian, as an administrator has to: the
+// package brings neither the name nor an /etc/sudoers.
+func (d *debian) sudoRS(sudo string) {
+	d.t.Helper()
+	if sudo != "sudo-rs" {
+		return
+	}
+	d.must("ln", "-s", "/usr/bin/sudo-rs", "/usr/bin/sudo")
+	d.write("/etc/sudoers", "root ALL=(ALL:ALL) ALL\n@includedir /etc/sudoers.d\n", 0o440)
+}
+
+// suites are the Debians that it is tried on, and their sudo.
+var suites = []struct{ name, sudo string }{{"bookworm", "sudo"}, {"trixie", "sudo-rs"}, {"trixie", "sudo"}}
+
+func TestADockerHost(t *testing.T) {
+	deb := built(t, "jumpsuite-host_*_"+runtime.GOARCH+".deb")
+	for _, s := range suites {
+		t.Run(s.name+" with "+s.sudo, func(t *testing.T) {
+			d := install(t, s.name, s.sudo)
+			d.sudoRS(s.sudo)
+			d.add(deb)
+			d.must("usermod", "-aG", "jumpsuite", "dev")
+			d.engine()
+			d.wants("dev", "sudo -n docker ps", 125, "policy")
+			d.policy("jumpsuite-host", "test")
+			d.everything()
+			d.nothing()
+			d.policy("jumpsuite-host", "prod")
+			d.six()
+			d.upgrade(deb)
+			d.away("jumpsuite-host")
+		})
+	}
+}
+
+// policy puts the example in place, as operations.md says, for a host of env.
+func (d *debian) policy(pkg, env string) {
+	d.t.Helper()
+	example := d.read("/usr/share/" + pkg + "/policy.example.yaml")
+	d.write("/etc/jumpsuite/policy.yaml", strings.ReplaceAll(groups(example), "developers", "jumpsuite"), 0o644)
+	d.write("/etc/jumpsuite/environment", env+"\n", 0o644)
+}
+
+// groups leaves the rules out that are about groups that this machine has not.
+func groups(policy string) string {
+	return strings.ReplaceAll(policy, "group:contractors", "user:nobody")
+}
+
+// everything is all ten verbs, in test.
+func (d *debian) everything() {
+	d.t.Helper()
+	for _, tt := range []struct {
+		line string
+		code int
+		say  string
+	}{
+		{"sudo -n docker version --format '{{.Server.Os}}'", 0, "linux"},
+		{"sudo -n docker images", 0, "busybox"},
+		{"sudo -n docker run -d --name web --pull never busybox:latest sleep 600", 0, ""},
+		{"sudo -n docker ps", 0, "web"},
+		{"echo 'echo $((6*7))' | sudo -n docker exec -i web sh", 0, "42"},
+		{"sudo -n docker logs web", 0, ""},
+		{"sudo -n docker stats --no-stream web", 0, "web"},
+		{"sudo -n docker inspect -f '{{.State.Running}}' web", 0, "true"},
+		{"sudo -n docker create --name once --pull never busybox:latest echo hello", 0, ""},
+		{"sudo -n docker start -a once", 0, "hello"},
+		{"sudo -n docker pull busybox:nosuch", 1, "Error response from daemon"},
+		{"sudo -n docker pull evil.example/busybox:latest", 1, "docker.pull is not allowed"},
+		{"sudo -n docker build .", 126, "not available"},
+		{"docker ps", 127, ""},
+	} {
+		d.wants("dev", tt.line, tt.code, tt.say)
+	}
+}
+
+// nothing is what a person who is not in the group may do.
+func (d *debian) nothing() {
+	d.t.Helper()
+	d.wants("guest", "sudo -n docker ps", 1, "")
+	d.wants("guest", "sudo -n /usr/libexec/jumpsuite/sbin/docker ps", 1, "")
+	d.wants("guest", "/usr/libexec/jumpsuite/r3-docker ps", 125, "sudo")
+	d.write("/usr/bin/docker", "#!/bin/sh\necho the other docker\n", 0o755)
+	d.wants("dev", "sudo -n /usr/bin/docker ps", 1, "")
+	d.wants("dev", "sudo -n docker ps", 0, "web")
+	d.wants("dev", "sudo -n bash", 1, "")
+}
+
+// six is what is allowed in production.
+func (d *debian) six() {
+	d.t.Helper()
+	for _, line := range []string{"ps", "images", "logs web", "stats --no-stream web", "inspect web"} {
+		d.wants("dev", "sudo -n docker "+line, 0, "")
+	}
+	for _, line := range []string{"run busybox true", "create busybox true", "start once", "pull busybox"} {
+		out, code := d.as("dev", "sudo -n docker "+line)
+		if code == 0 || !strings.Contains(out, "rule floor") {
+			d.t.Errorf("docker %s in production: exit code %d\n%s", line, code, out)
+		}
+	}
+}
+
+// mark is a number that no other command line has: the session is found by it.
+const mark = "471147"
+
+// upgrade puts a newer package over it, while a session is open.
+func (d *debian) upgrade(deb string) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), time.Minute)
+	defer cancel()
+	var said bytes.Buffer
+	session := d.command(ctx, "su", "-", "dev", "-c", "sudo -n docker logs -f --tail "+mark+" web")
+	session.WaitDelay = 5 * time.Second
+	session.Stdout, session.Stderr = &said, &said
+	must(d.t, session.Start())
+	time.Sleep(time.Second)
+	d.write("/etc/sudoers.d/jumpsuite", d.read("/etc/sudoers.d/jumpsuite")+"# ours\n", 0o440)
+	d.add(newer(d.t, deb, d.root))
+	if !strings.Contains(d.read("/etc/sudoers.d/jumpsuite"), "# ours") {
+		d.t.Error("the upgrade took a change of the sudoers file away")
+	}
+	d.wants("dev", "sudo -n docker ps", 0, "web")
+	if out, err := exec.Command("pkill", "-f", "logs -f --tail "+mark).CombinedOutput(); err != nil {
+		d.t.Errorf("the session of before the upgrade is not there any more: %v %s\n%s", err, out, said.String())
+	}
+	cancel()
+	_ = session.Wait() // it was killed
+	d.brokenRules(deb)
+}
+
+// brokenRules is an upgrade where the sudoers file is one that sudo cannot read.
+func (d *debian) brokenRules(deb string) {
+	d.t.Helper()
+	good := d.read("/etc/sudoers.d/jumpsuite")
+	d.write("/etc/sudoers.d/jumpsuite", "%jumpsuite ALL=(root NOPASSWD: oops\n", 0o440)
+	out, code := d.run("dpkg", "--force-confold", "-i", "/tmp/"+filepath.Base(newerName(deb)))
+	if code == 0 || !strings.Contains(out, "sudo does not understand") {
+		d.t.Errorf("with a broken sudoers file: exit code %d\n%s", code, last(out))
+	}
+	if d.has("/etc/sudoers.d/jumpsuite") || !d.has("/etc/sudoers.d/jumpsuite.refused") {
+		d.t.Error("the broken sudoers file is still in force")
+	}
+	d.write("/etc/sudoers.d/jumpsuite", good, 0o440)
+	d.must("rm", "/etc/sudoers.d/jumpsuite.refused")
+	d.must("dpkg", "--configure", "-a")
+	d.wants("dev", "sudo -n docker ps", 0, "web")
+}
+
+func newerName(deb string) string { return strings.Replace(filepath.Base(deb), "_", "_9", 1) }
+
+// newer is the same package with a higher version.
+func newer(t *testing.T, deb, root string) string {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, newerName(deb))
+	for _, c := range [][]string{
+		{"dpkg-deb", "-R", deb, dir + "/p"},
+		{"sed", "-i", "s/^Version: /Version: 9/", dir + "/p/DEBIAN/control"},
+		{"dpkg-deb", "-b", "-Zgzip", "-z1", "--root-owner-group", dir + "/p", path},
+	} {
+		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v\n%s", c, err, out)
+		}
+	}
+	return path
+}
+
+// away removes the package, and then what it left.
+func (d *debian) away(pkg string) {
+	d.t.Helper()
+	d.must("dpkg", "-r", pkg)
+	for path, stays := range map[string]bool{
+		"/etc/sudoers.d/jumpsuite": true, "/etc/jumpsuite/policy.yaml": true, "/usr/libexec/jumpsuite": false, "/usr/sbin/r3-admin": false,
+	} {
+		if d.has(path) != stays {
+			d.t.Errorf("removed: %s there: %v, want %v", path, !stays, stays)
+		}
+	}
+	d.wants("dev", "sudo -n docker ps", 1, "")
+	d.must("dpkg", "-P", pkg)
+	for _, path := range []string{"/etc/sudoers.d/jumpsuite", "/etc/jumpsuite", "/etc/logrotate.d/jumpsuite", "/var/lib/jumpsuite", "/etc/bash_completion.d/jumpsuite"} {
+		if d.has(path) {
+			d.t.Errorf("purged: %s is still there", path)
+		}
+	}
+	if !d.has("/var/log/jumpsuite/audit.log") {
+		d.t.Error("purged: the audit log is gone")
+	}
+}
+
+const labWorld = `
+clusters: [{name: test, hosts: [{count: 2}]}]
+images: [{repository: web, tags: ["1", "2"]}]
+services: [{name: web, image: "web:1"}]
+`
+
+func TestAJumpServer(t *testing.T) {
+	deb := built(t, "jumpsuite_*_"+runtime.GOARCH+".deb")
+	for _, s := range suites[:2] {
+		t.Run(s.name+" with "+s.sudo, func(t *testing.T) {
+			w, err := world.Parse([]byte(labWorld), "world")
+			must(t, err)
+			w.Clock.Speed = 300
+			l, err := lab.Start(t.Context(), lab.Config{World: w})
+			must(t, err)
+			t.Cleanup(func() { l.Close() })
+			d := install(t, s.name, s.sudo)
+			d.sudoRS(s.sudo)
+			d.add(deb)
+			d.must("usermod", "-aG", "jumpsuite", "dev")
+			d.credentials(l)
+			d.write("/etc/jumpsuite/policy.yaml", fmt.Sprintf(labPolicy, l.URL()), 0o644)
+			for _, tt := range []struct{ line, say string }{
+				{"sudo -n show-ecs-service-status.py -s web", `"ACTIVE"`},
+				{"sudo -n show-ecs-service-status -s web", `"ACTIVE"`},
+				{"sudo -n r3 container list", "web"},
+				{"sudo -n r3-container list --container-types", "web"},
+				{"r3 container list", "web"},
+				{"r3 container deploy --container-type web --image-url web:2 --interval 200ms", "web:2"},
+				{"r3-container show --container-type web --image", "web:2"},
+				{"man --version >/dev/null 2>&1; zcat /usr/share/man/man1/r3-container.1.gz", "container-type"},
+			} {
+				d.wants("dev", tt.line, 0, tt.say)
+			}
+			d.wants("guest", "r3 container list", 1, "")
+			d.wants("guest", "sudo -n show-ecs-service-status -s web", 1, "")
+			if out := d.must("r3-admin", "audit", "list"); !strings.Contains(out, "ecs.deploy") || !strings.Contains(out, "dev") {
+				t.Errorf("the log does not say who deployed:\n%s", out)
+			}
+			d.must("r3-admin", "audit", "verify")
+			d.must("/usr/sbin/r3-ssm", "--help")
+			d.away("jumpsuite")
+		})
+	}
+}
+
+// credentials are the lab's, as an administrator puts them where there is no
+// role of the instance.
+func (d *debian) credentials(l *lab.Lab) {
+	text := "[default]\n"
+	for _, v := range l.Env() {
+		if name, value, _ := strings.Cut(v, "="); name == "AWS_ACCESS_KEY_ID" || name == "AWS_SECRET_ACCESS_KEY" {
+			text += strings.ToLower(name) + " = " + value + "\n"
+		}
+	}
+	d.write("/etc/jumpsuite/aws/credentials", text, 0o600)
+}
+
+const labPolicy = `credentials: root
+environments:
+  - {name: test, cluster: test, region: eu-central-1, production: false, endpoint: %q}
+rules:
+  - {name: all, effect: allow, principals: [group:jumpsuite], actions: [ecs.list, ecs.show, ecs.status, ecs.deploy], environments: [test]}
+`
