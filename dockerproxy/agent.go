@@ -166,7 +166,7 @@ func startRefusal(t *target, err error) error {
 	}
 	r := &Refusal{Status: e.Status, Text: e.Text, Engine: true, Recorded: true}
 	switch {
-	case strings.Contains(e.Text, "cannot join network of a non running container"), strings.Contains(e.Text, "No such container") && strings.HasPrefix(string(t.HostConfig.NetworkMode), "container:"):
+	case strings.Contains(e.Text, "cannot join network") && strings.Contains(e.Text, "of a non running container"), strings.Contains(e.Text, "No such container") && strings.HasPrefix(string(t.HostConfig.NetworkMode), "container:"):
 		r.Text += "\nhint: it uses the network of its task's pause container, which is gone with the task; " + insteadOfStart(t)
 	case strings.Contains(e.Text, "OCI runtime"), strings.Contains(e.Text, "executable file not found"), strings.Contains(e.Text, "no such file or directory"):
 		r.Text += "\nhint: its entrypoint cannot be run; " + insteadOfStart(t)
