@@ -8,7 +8,8 @@
 // systemd starts it with the first request (r3-ssm.socket), as a user of its own.
 //
 // hosts, where and dial do one thing each, without the socket, with the AWS
-// credentials of whoever calls.
+// credentials of whoever calls. So does enrol, as root: it is the one that reads
+// this machine's keys, publishes their public halves, and ends.
 package main
 
 import (
@@ -39,7 +40,7 @@ func main() { cli.Main("r3-ssm", run) }
 const defaultDocument = "jumpsuite-docker"
 
 func run(ctx context.Context, args []string, stdio cli.Stdio) error {
-	if err := commandline.Once(args, "cluster", "region", "endpoint", "document", "listen", "mode", "idle", "uid"); err != nil {
+	if err := commandline.Once(args, "cluster", "region", "endpoint", "document", "listen", "mode", "idle", "uid", "role", "instance", "keys"); err != nil {
 		return err
 	}
 	app := &urfave.App{
@@ -57,6 +58,9 @@ func run(ctx context.Context, args []string, stdio cli.Stdio) error {
 			}},
 			{Name: "dial", Usage: "one stream to a host's gate, on standard input and output", ArgsUsage: "HOST", Args: true, Flags: append(placeFlags(), documentFlag()), Action: func(c *urfave.Context) error {
 				return dial(ctx, c, stdio)
+			}},
+			{Name: "enrol", Usage: "publish this machine's keys and fetch the others', through Parameter Store", Flags: enrolFlags(), Action: func(c *urfave.Context) error {
+				return enrolled(ctx, c, slog.New(slog.NewTextHandler(stdio.Err, nil)))
 			}},
 		},
 	}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"jumpsuite/internal/cli"
+	"jumpsuite/internal/keys"
+)
+
+func TestAHostAndAJumpServerGetToKnowEachOther(t *testing.T) {
+	l := startLab(t, "")
+	dir := t.TempDir()
+	enrols := func(role, instance string, more ...string) error {
+		args := append([]string{"r3-ssm", "enrol", "--cluster", "prod", "--role", role, "--instance", instance, "--keys", filepath.Join(dir, instance)}, more...)
+		return run(t.Context(), args, cli.Stdio{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard})
+	}
+	for range 2 { // who comes first knows the other the second time
+		for instance, role := range map[string]string{first: "host", second: "jump-server"} {
+			if err := enrols(role, instance); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := count(l, "PutParameter"); n != 2 {
+		t.Errorf("published %d times, want once each", n)
+	}
+	for _, tt := range []struct {
+		who, other string
+		role       keys.Role
+	}{{first, second, keys.JumpServers}, {second, first, keys.Hosts}} {
+		here := keys.Store{Dir: filepath.Join(dir, tt.who), Admin: dir, Owner: os.Geteuid()}
+		there, err := keys.Store{Dir: filepath.Join(dir, tt.other), Owner: os.Geteuid()}.Public()
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, err := here.Load(tt.role)
+		if err != nil || !set.TrustsAs(there[0], tt.other) {
+			t.Errorf("%s does not know %s: %v", tt.who, tt.other, err)
+		}
+	}
+	if err := enrols("host", first, "--forget"); err != nil || count(l, "DeleteParameter") != 1 {
+		t.Errorf("forget: %v", err)
+	}
+	for _, tt := range []struct{ role, instance, want string }{
+		{"", first, `--role "" is none`},
+		{"host", "web-1", `"web-1" is no instance id`},
+	} {
+		if err := enrols(tt.role, tt.instance); err == nil || !strings.Contains(err.Error(), tt.want) || cli.ExitCode(err) != cli.ExitUsage {
+			t.Errorf("%s %s: got %v, want %q", tt.role, tt.instance, err, tt.want)
+		}
+	}
+}
