@@ -41,7 +41,7 @@ type Spot struct {
 
 // Fleet serves one caller with the containers of many hosts: for each request it
 // finds the host that is meant, and hands it to a Gate that leads there. All its
-// fields but Learned must be set.
+// fields but the last three must be set.
 //
 // A host is meant by its name (docker -H), by the id or the name of a container
 // on it, by the id of an exec or an ECS task; else, where there is only one, by
@@ -61,6 +61,9 @@ type Fleet struct {
 	Dial func(context.Context, FarHost) (net.Conn, error)
 	// Learned is told where a container is that Where did not find.
 	Learned func(h FarHost, container string)
+	// Version and Spoke are those of each host's Gate. Nil: hosts are asked.
+	Version func(h FarHost) string
+	Spoke   func(h FarHost, version string)
 
 	mu    sync.Mutex
 	gates map[string]*Gate // by host
@@ -115,6 +118,10 @@ func (f *Fleet) gate(h FarHost) *Gate {
 		FarGate: true, Environment: h.Environment, Hosts: slices.Concat(h.Names, []string{h.ID}),
 		Engine: func(ctx context.Context) (net.Conn, error) { return f.Dial(ctx, h) },
 		Record: front.Record, Recorder: front.Recorder, Notify: front.Notify, Log: front.Log,
+	}
+	if f.Version != nil && f.Spoke != nil {
+		g.Version = func() string { return f.Version(h) }
+		g.Spoke = func(version string) { f.Spoke(h, version) }
 	}
 	g.Learned = func(id string) { f.keep(spot{g, id}, id) }
 	g.policy.Store(front.policy.Load())
@@ -562,15 +569,16 @@ func serveHosts(x *exchange) error {
 	return x.replyJSON(http.StatusOK, list)
 }
 
-// servePingHere answers where no host is meant: with what all gates speak.
-func servePingHere(x *exchange) error {
+// servePingHere answers without asking a host: where none is meant, with what all
+// gates speak.
+func servePingHere(x *exchange, version string) error {
 	x.answered = true
 	body := "OK"
 	if x.req.method == http.MethodHead {
 		body = ""
 	}
 	b := appendHead(x.conn.out[:0], http.StatusOK, "text/plain; charset=utf-8", int64(len(body)), x.last)
-	b = append(b, "Api-Version: "+farVersion+"\r\nOstype: linux\r\nSwarm: inactive\r\nCache-Control: no-cache, no-store, must-revalidate\r\n\r\n"+body...)
+	b = append(b, "Api-Version: "+version+"\r\nOstype: linux\r\nSwarm: inactive\r\nCache-Control: no-cache, no-store, must-revalidate\r\n\r\n"+body...)
 	_, err := x.conn.conn.Write(b)
 	return err
 }

@@ -360,3 +360,20 @@ func TestAFleetsPolicyHoldsForAllItsHosts(t *testing.T) {
 		}
 	}
 }
+
+func TestAPingIsAnsweredWithWhatTheHostSpokeLately(t *testing.T) {
+	c := newCluster(t)
+	known := map[string]string{"i-2": "1.43", "i-3": "nonsense"}
+	c.Fleet.Version = func(h FarHost) string { return known[h.ID] }
+	c.Fleet.Spoke = func(h FarHost, version string) { known[h.ID] = version }
+	for _, tt := range []struct{ host, want, dialled string }{
+		{"i-2", "1.43", ""},
+		{"i-3", "1.51", "i-3"},
+		{"i-3", "1.51", "i-3"},
+	} {
+		a := c.ask("dev", on("HEAD /_ping HTTP/1.1\r\nHost: x\r\n\r\n", "X-Jumpsuite-Host: "+tt.host))
+		if got := a.header.Get("Api-Version"); got != tt.want || strings.Join(c.dialled, " ") != tt.dialled {
+			t.Errorf("%s: got %q, dialled %v; want %q, %q", tt.host, got, c.dialled, tt.want, tt.dialled)
+		}
+	}
+}

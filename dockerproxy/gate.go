@@ -69,6 +69,11 @@ type Gate struct {
 	// FarGate says that what Engine leads to is the gate of another host, which
 	// knows the caller as this one does. This gate then is one caller's, too.
 	FarGate bool
+	// Version, if set, is which API version a far gate's Engine spoke lately, and Spoke
+	// is told of it: a ping is answered without asking then. What is spoken with
+	// the Engine is decided there; this is what clients are told.
+	Version func() string
+	Spoke   func(version string)
 	// Learned is told of containers that are made through a gate with FarGate. Nil:
 	// nobody is.
 	Learned func(container string)

@@ -21,7 +21,12 @@ var engineHeaders = []struct{ key, name string }{
 // in it makes them speak the one that the gate speaks.
 func servePing(x *exchange) error {
 	if x.conn.fleet != nil && !x.gate.FarGate {
-		return servePingHere(x)
+		return servePingHere(x, farVersion)
+	}
+	if x.gate.FarGate && x.gate.Version != nil {
+		if v, err := pin(x.gate.Version()); err == nil {
+			return servePingHere(x, v)
+		}
 	}
 	ans, err := x.send(&ask{method: x.req.method, path: "/_ping"})
 	if err != nil {
@@ -42,6 +47,9 @@ func servePing(x *exchange) error {
 			return err
 		}
 		version = &v
+		if x.gate.Spoke != nil {
+			x.gate.Spoke(v)
+		}
 	}
 	if version == nil { // another connection has just found the Engine gone
 		return unavailable("the Docker Engine cannot be reached")

@@ -70,7 +70,8 @@ func readKeys() (*trust, error) {
 func (g *lazyGate) fleet(p *policy.Policy, environments []string, front *dockerproxy.Gate) *dockerproxy.Fleet {
 	j := &jump{trust: sync.OnceValues(readKeys), caller: g.caller}
 	j.policy.Store(p)
-	f := &dockerproxy.Fleet{Front: front, Environments: environments, Hosts: j.hosts, Where: j.where, Dial: j.dial, Learned: j.learned}
+	f := &dockerproxy.Fleet{Front: front, Environments: environments, Hosts: j.hosts, Where: j.where, Dial: j.dial, Learned: j.learned,
+		Version: version, Spoke: spoke}
 	g.apply = func(p *policy.Policy) {
 		j.policy.Store(p)
 		f.SetPolicy(p)
