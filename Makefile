@@ -42,4 +42,4 @@ setup:
 	@build/setup
 
 clean:
-	rm -rf bin
+	rm -rf bin dist
