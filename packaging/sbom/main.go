@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -87,14 +88,14 @@ func read(name, version string, at time.Time, programs []string) (*document, err
 	doc := &document{Format: "CycloneDX", Spec: "1.5", Version: 1, Metadata: metadata{at.Format(time.RFC3339), root}}
 	seen := map[string]bool{}
 	all := dependency{Ref: name, DependsOn: []string{}}
-	for _, path := range programs {
-		info, err := buildinfo.ReadFile(path)
+	for _, file := range programs {
+		info, err := buildinfo.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("read what is linked into %s: %w", path, err)
+			return nil, fmt.Errorf("read what is linked into %s: %w", file, err)
 		}
-		program, modules, err := parts(path, version, info)
+		program, modules, err := parts(file, version, info)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		all.DependsOn = append(all.DependsOn, program.Ref)
 		doc.Components = append(doc.Components, program)
@@ -115,13 +116,13 @@ func read(name, version string, at time.Time, programs []string) (*document, err
 
 // parts are the program itself, with the hash of its file, and its modules, the
 // standard library among them.
-func parts(path, version string, info *debug.BuildInfo) (component, []component, error) {
-	b, err := os.ReadFile(path)
+func parts(file, version string, info *debug.BuildInfo) (component, []component, error) {
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return component{}, nil, err
 	}
 	sum := sha256.Sum256(b)
-	base := filepath.Base(path)
+	base := filepath.Base(file)
 	program := component{
 		Type: "application", Ref: "program:" + base, Name: base, Version: version,
 		Hashes: []hash{{"SHA-256", hex.EncodeToString(sum[:])}},
@@ -131,16 +132,23 @@ func parts(path, version string, info *debug.BuildInfo) (component, []component,
 		Version: info.GoVersion, PURL: "pkg:golang/std@" + strings.TrimPrefix(info.GoVersion, "go"),
 	}}
 	for _, m := range info.Deps {
-		modules = append(modules, module(m))
+		modules = append(modules, module(m, version))
 	}
 	return program, modules, nil
 }
 
 // module is one that was linked in. Go's hash of it is no hash of a file (it is
 // over the names and hashes of its files, as go.sum has it), so it is a property.
-func module(m *debug.Module) component {
-	if m.Replace != nil {
-		m = m.Replace
+//
+// A module that a folder of ours stands in for was not linked in, whatever its
+// path says: it has the package's version, and no URL that a scanner for holes in
+// the module of that name would find.
+func module(m *debug.Module, version string) component {
+	if r := m.Replace; r != nil && r.Version == "" {
+		return component{Type: "library", Ref: "folder:" + path.Clean(r.Path), Name: path.Clean(r.Path), Version: version,
+			Properties: []property{{"instead-of", m.Path + "@" + m.Version}}}
+	} else if r != nil {
+		m = r
 	}
 	purl := "pkg:golang/" + m.Path + "@" + strings.ReplaceAll(m.Version, "+", "%2B")
 	c := component{Type: "library", Ref: purl, Name: m.Path, Version: m.Version, PURL: purl}
