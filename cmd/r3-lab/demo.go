@@ -139,8 +139,9 @@ type demo struct {
 	engine string
 	lab    *lab.Lab
 	host   *sudoer.Host
-	noHost error // why no docker host is played
-	done   int   // steps
+	noHost error    // why no docker host is played
+	behind []func() // end what was started for the jump server
+	done   int      // steps
 }
 
 func (d *demo) run(ctx context.Context) (err error) {
@@ -180,6 +181,7 @@ func (d *demo) show(ctx context.Context) error {
 		return err
 	}
 	defer closeHost()
+	defer d.endBehind()
 	more, err := d.hostSteps(ctx)
 	if err != nil {
 		return err
@@ -209,7 +211,7 @@ func (d *demo) findBin() error {
 		}
 		d.bin = filepath.Dir(self)
 	}
-	for _, name := range []string{"r3-container", "show-ecs-service-status", "r3-docker", "r3-docker-cli", "r3-ecr", "r3-admin"} {
+	for _, name := range []string{"r3-container", "show-ecs-service-status", "r3-docker", "r3-docker-cli", "r3-ecr", "r3-admin", "r3-ssm", "r3-dockerproxy"} {
 		if _, err := os.Stat(filepath.Join(d.bin, name)); err != nil {
 			return cli.Errorf(cli.ExitConfig, "build them: make build", "the demo needs the other commands: %w", err)
 		}

@@ -16,7 +16,7 @@ import (
 func commands(t *testing.T) (bin string) {
 	t.Helper()
 	bin = t.TempDir()
-	cmd := exec.Command("go", "build", "-o", bin, ".", "../r3-container", "../show-ecs-service-status", "../r3-docker", "../r3-docker-cli", "../r3-ecr", "../r3-admin")
+	cmd := exec.Command("go", "build", "-o", bin, ".", "../r3-container", "../show-ecs-service-status", "../r3-docker", "../r3-docker-cli", "../r3-ecr", "../r3-admin", "../r3-ssm", "../r3-dockerproxy")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build the commands: %v\n%s", err, out)
@@ -28,7 +28,7 @@ func TestTheDemoShowsWhatItSays(t *testing.T) {
 	bin := commands(t)
 	for _, tt := range []struct{ engine, says string }{
 		{lab.Sim, "Left out: sudo docker on a docker host, because there are no real containers here."},
-		{lab.Docker, "it was started again"},
+		{lab.Docker, "through the session, the tunnel in it, and the gates at both ends"},
 	} {
 		t.Run(tt.engine, func(t *testing.T) {
 			t.Parallel()

@@ -94,32 +94,39 @@ func (d *demo) hostSteps(ctx context.Context) ([]step, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(d.inProduction(runs, stopped), d.inTest(stopped)...), nil
+	here := append(d.inProduction(runs.name, stopped.name), d.inTest(stopped.name)...)
+	return append(here, d.onJumpServer(ctx, runs.id[:12])...), nil
 }
 
-// container is the name of one of api's, in that state and of that revision.
-func (d *demo) container(ctx context.Context, state string, revision int) (string, error) {
+// called is a container by what the Engine calls it.
+type called struct{ id, name string }
+
+// container is one of api's, in that state and of that revision.
+func (d *demo) container(ctx context.Context, state string, revision int) (c called, err error) {
 	filters := fmt.Sprintf(`{"status":[%q],"label":["com.amazonaws.ecs.task-definition-family=api","com.amazonaws.ecs.task-definition-version=%d"]}`, state, revision)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine/containers/json?all=1&filters="+url.QueryEscape(filters), nil)
 	if err != nil {
-		return "", err
+		return c, err
 	}
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", d.engineSocket())
 	}}}
 	res, err := client.Do(req)
 	if err != nil {
-		return "", err
+		return c, err
 	}
 	defer res.Body.Close()
-	var found []struct{ Names []string }
+	var found []struct {
+		ID    string `json:"Id"`
+		Names []string
+	}
 	if err := json.NewDecoder(res.Body).Decode(&found); err != nil {
-		return "", fmt.Errorf("list the Engine's containers: %w", err)
+		return c, fmt.Errorf("list the Engine's containers: %w", err)
 	}
 	if len(found) == 0 {
-		return "", fmt.Errorf("no container of api:%d is %s", revision, state)
+		return c, fmt.Errorf("no container of api:%d is %s", revision, state)
 	}
-	return strings.TrimPrefix(found[0].Names[0], "/"), nil
+	return called{found[0].ID, strings.TrimPrefix(found[0].Names[0], "/")}, nil
 }
 
 // in makes the host one of an environment.
