@@ -140,6 +140,7 @@ type demo struct {
 	lab    *lab.Lab
 	host   *sudoer.Host
 	noHost error    // why no docker host is played
+	state  string   // folder: the deployer's state is this demo's own
 	behind []func() // end what was started for the jump server
 	done   int      // steps
 }
@@ -154,6 +155,10 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := d.prepareHost(); err != nil {
 		return err
 	}
+	if d.state, err = os.MkdirTemp("", "r3-lab-state-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(d.state)
 	began := time.Now()
 	if err := d.start(ctx); err != nil {
 		return fmt.Errorf("start the lab: %w", err)
@@ -308,7 +313,7 @@ func (d *demo) program(name string) string {
 // environment is the lab's, and nothing of ours: AWS settings and what sudo
 // says of a caller would lead elsewhere.
 func (d *demo) environment() []string {
-	env := append(d.lab.Env(), "PATH="+os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C.UTF-8")
+	env := append(d.lab.Env(), "PATH="+os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C.UTF-8", "XDG_STATE_HOME="+d.state)
 	if term, ok := os.LookupEnv("TERM"); ok {
 		env = append(env, "TERM="+term)
 	}
