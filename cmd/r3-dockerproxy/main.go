@@ -24,6 +24,7 @@ import (
 	"jumpsuite/internal/commandline"
 	"jumpsuite/internal/ecrlogin"
 	"jumpsuite/internal/keys"
+	"jumpsuite/internal/listen"
 	"jumpsuite/internal/witness"
 	"jumpsuite/policy"
 )
@@ -227,8 +228,8 @@ func load(o options) (*policy.Policy, error) {
 
 // reload reads the policy again on each SIGHUP. While there is none that can be
 // read, nothing is allowed: a right that was to be taken away must not survive by
-// a typo.
-func (o options) reload(ctx context.Context, hup <-chan os.Signal, g *dockerproxy.Gate, f *far, log *slog.Logger) {
+// a typo. When the program itself is another one by now, it retires.
+func (o options) reload(ctx context.Context, hup <-chan os.Signal, g *dockerproxy.Gate, f *far, retire func(), log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -239,6 +240,9 @@ func (o options) reload(ctx context.Context, hup <-chan os.Signal, g *dockerprox
 		o.reloadOnce(g, log)
 		f.reload()
 		notify(daemon.SdNotifyReady)
+		if listen.Replaced() {
+			retire()
+		}
 	}
 }
 

@@ -171,12 +171,15 @@ func (o options) listenAndServe(ctx context.Context, g *dockerproxy.Gate, f *far
 	if err != nil {
 		return err
 	}
+	ctx, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
 	ending, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	hup := make(chan os.Signal, 1)
 	signal.Reset(syscall.SIGHUP) // cli.Main takes it for an end
 	signal.Notify(hup, syscall.SIGHUP)
-	go o.reload(ending, hup, g, f, log)
+	retired := sync.OnceFunc(func() { go retire(ctx, leave, func() int { return openIn(local, f) }, log) })
+	go o.reload(ending, hup, g, f, retired, log)
 	go f.watchKeys(ending)
 	go g.Reap(ending, o.reap)
 	go g.Recheck(ending, recheckTime, caller.NamesOf)
@@ -200,6 +203,9 @@ func (o options) listenAndServe(ctx context.Context, g *dockerproxy.Gate, f *far
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
+		if context.Cause(ctx) != errReplaced { // what systemd did not ask for, it starts again
+			notify(daemon.SdNotifyStopping)
+		}
 		o.stop(local, remote, f, &carrying, log)
 	}
 	end()
@@ -210,6 +216,8 @@ func (o options) listenAndServe(ctx context.Context, g *dockerproxy.Gate, f *far
 	var stopped *cli.Interrupted
 	if errors.As(context.Cause(ctx), &stopped) {
 		log.Info("stopped", "signal", stopped.Signal)
+	} else if err == nil {
+		log.Info("stopped", "why", context.Cause(ctx))
 	}
 	return err
 }
@@ -224,33 +232,63 @@ func addresses(local []*localListener, remote []net.Listener) (list []string) {
 	return list
 }
 
-// farewell is how long jump servers have to close their sessions when nothing is
-// open in them any more: what was sent last may still be under way to them.
-const farewell = 3 * time.Second
+// What is over is over for good after
+const (
+	// farewell, how long jump servers have to close their sessions when nothing is
+	// open in them any more: what was sent last may still be under way to them,
+	// and what came last may not be known yet;
+	farewell = 3 * time.Second
+	// settled, where there are no such sessions: a connection that was taken at the
+	// very end is counted by then.
+	settled = 100 * time.Millisecond
+)
 
 // stop takes nothing new, and lets what is open end for as long as it may.
 func (o options) stop(local []*localListener, remote []net.Listener, f *far, carrying *sync.WaitGroup, log *slog.Logger) {
-	notify(daemon.SdNotifyStopping)
 	for _, l := range local {
 		l.Listener.Close()
 	}
 	for _, l := range remote {
 		l.Close()
 	}
-	deadline := time.Now().Add(o.drain)
-	for n := openIn(local, f); n > 0; n = openIn(local, f) {
-		if time.Now().After(deadline) {
+	var carriers atomic.Bool
+	carriers.Store(true)
+	go func() { carrying.Wait(); carriers.Store(false) }()
+	begin := time.Now()
+	for last := begin; ; time.Sleep(settled / 2) {
+		n := openIn(local, f)
+		if n > 0 {
+			last = time.Now()
+		}
+		quiet := time.Since(last)
+		switch {
+		case n > 0 && time.Since(begin) > o.drain:
 			log.Warn("what is open is ended", "open", n, "after", o.drain)
 			return
+		case quiet >= min(farewell, o.drain), quiet >= settled && !carriers.Load():
+			return
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
-	gone := make(chan struct{})
-	go func() { carrying.Wait(); close(gone) }()
-	select {
-	case <-gone:
-	case <-time.After(min(farewell, max(time.Until(deadline), 0))):
+}
+
+// errReplaced is why a process ends that makes room for the next one.
+var errReplaced = errors.New("the program was replaced, and nothing is open any more")
+
+// retire ends this process as soon as nothing is open in it: the program was
+// replaced, and systemd, which has the sockets, starts the new one. Until then it
+// serves old and new connections alike, so that nobody is cut off or has to wait.
+func retire(ctx context.Context, end context.CancelCauseFunc, open func() int, log *slog.Logger) {
+	log.Info("the program was replaced: the new one is started when nothing is open in this one", "open", open())
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for open() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
+	end(errReplaced)
 }
 
 func openIn(local []*localListener, f *far) int {

@@ -121,6 +121,7 @@ func serve(ctx context.Context, c *urfave.Context, log *slog.Logger) error {
 	}
 	if listen.Passed() {
 		s.Idle = 2 * idle // the sessions have ended by then
+		s.Replaced = listen.Replaced
 	}
 	log.Info("ready", "listen", l.Addr().String())
 	return s.Serve(ctx, l)

@@ -210,6 +210,34 @@ func TestTheServerEndsWhenNobodyAsks(t *testing.T) {
 	}
 }
 
+func TestAServerThatWasReplacedEndsWhenNobodyIsThere(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	asked := make(chan struct{}, 2)
+	s := &Server{UID: os.Geteuid(), Idle: time.Hour, Replaced: func() bool {
+		asked <- struct{}{}
+		return true
+	}}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(t.Context(), l) }()
+	select {
+	case <-done:
+		t.Fatal("it ended while somebody was there")
+	case <-time.After(1500 * time.Millisecond): // it looks each second
+	}
+	there.Close()
+	if err := <-done; err != nil || len(asked) != 1 {
+		t.Errorf("got %v, after it asked %d times", err, len(asked))
+	}
+}
+
 func TestWhatDoesNotLookLikeAWSsIsRefused(t *testing.T) {
 	for _, tt := range []struct{ name, line, want string }{
 		{"no JSON", `hosts`, "not understood"},

@@ -40,6 +40,9 @@ type Server struct {
 	UID int
 	// Idle is after how long without a connection Serve ends by itself. Zero: never.
 	Idle time.Duration
+	// Replaced reports whether Serve is to end as soon as it has nothing to do,
+	// where Idle is not zero. Nil: never.
+	Replaced func() bool
 	// Log is told who was refused and what did not work. Nil: nobody.
 	Log *slog.Logger
 
@@ -84,11 +87,12 @@ func (s *Server) touch(n int64) {
 	s.last.Store(time.Now().UnixNano())
 }
 
-// endWhenIdle ends the server when it had nothing to do for long. A connection
+// endWhenIdle ends the server when it had nothing to do for long, or has nothing
+// to do and another one is to take its place. A connection
 // that is made at that very moment stays in the socket's queue, which systemd has
 // open, too: it starts the next one.
 func (s *Server) endWhenIdle(ctx context.Context, end context.CancelFunc) {
-	tick := time.NewTicker(max(s.Idle/4, time.Millisecond))
+	tick := time.NewTicker(min(max(s.Idle/4, time.Millisecond), time.Second))
 	defer tick.Stop()
 	for {
 		select {
@@ -96,7 +100,7 @@ func (s *Server) endWhenIdle(ctx context.Context, end context.CancelFunc) {
 			return
 		case <-tick.C:
 		}
-		if s.open.Load() == 0 && time.Since(time.Unix(0, s.last.Load())) >= s.Idle {
+		if s.open.Load() == 0 && (time.Since(time.Unix(0, s.last.Load())) >= s.Idle || s.Replaced != nil && s.Replaced()) {
 			end()
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,14 @@ const firstPassed = 3
 
 // Passed reports whether systemd has passed sockets to this process.
 func Passed() bool { return os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) }
+
+// Replaced reports whether another program is where this one was started from, as
+// after an upgrade, and systemd has the sockets: a process that ends then, when
+// nothing is open in it, keeps nobody waiting, and the next one is the new one.
+func Replaced() bool {
+	exe, err := os.Readlink("/proc/self/exe")
+	return err == nil && Passed() && strings.HasSuffix(exe, " (deleted)") // proc(5)
+}
 
 // Unix is the socket that systemd has passed, or else one of our own at path,
 // with that mode. name is the command's, for errors.
