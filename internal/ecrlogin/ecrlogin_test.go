@@ -178,6 +178,30 @@ func serve(t *testing.T, f func(context.Context) error) {
 	})
 }
 
+// A restart, as after an upgrade, takes nobody's pull its login.
+func TestWhoAskedBeforeTheEndIsAnswered(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	s := &Server{Allowed: []Registry{ours}, UIDs: []int{os.Geteuid()}, Login: func(asked context.Context, _ Registry) (Login, error) {
+		end()
+		for l.Close() == nil { // until it takes no more
+			time.Sleep(time.Millisecond)
+		}
+		return Login{"AWS", "secret"}, asked.Err()
+	}}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, l) }()
+	if auth, err := (Asker{Socket: l.Addr().String()}).Credentials(t.Context(), ours.Host()+"/web:1"); err != nil || auth == "" {
+		t.Errorf("got %q, %v", auth, err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCredentialsAreWhatTheEngineWants(t *testing.T) {
 	a := listen(t, &Server{Allowed: []Registry{ours}, UIDs: []int{os.Geteuid()}, Login: func(_ context.Context, r Registry) (Login, error) {
 		return Login{"AWS", Secret("for+" + r.Account + "/==")}, nil

@@ -34,7 +34,7 @@ type Server struct {
 	Log *slog.Logger
 }
 
-// Serve answers until ctx ends, and closes l.
+// Serve answers until ctx ends, and closes l. Who had asked by then is answered.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -53,7 +53,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 		room <- struct{}{}
 		wg.Go(func() {
-			s.converse(ctx, conn)
+			s.converse(context.WithoutCancel(ctx), conn)
 			<-room
 		})
 	}
@@ -77,8 +77,6 @@ func accept(ctx context.Context, l net.Listener) (net.Conn, error) {
 // converse answers one question and ends the connection.
 func (s *Server) converse(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
 	conn.SetDeadline(time.Now().Add(talkTimeout))
 	if err := s.mayAsk(conn); err != nil {
 		s.log().Warn("somebody who may not ask was refused", "err", err)
