@@ -77,19 +77,31 @@ func serveEvents(x *exchange) error {
 }
 
 func (x *exchange) copyEvents(src *source, in framing) (sent int64, err error) {
+	return copyObjects(x.conn.conn, src, in, func(m *events.Message) any {
+		if !x.shown(m) {
+			return nil
+		}
+		return x.cleaned(*m)
+	})
+}
+
+// copyObjects passes on a stream of objects, each as a chunk of its own: what
+// make makes of it, or nothing where that is nil.
+func copyObjects[T any](dst io.Writer, src *source, in framing, make func(*T) any) (sent int64, err error) {
 	dec := json.NewDecoder(payloadOf(src, in))
 	for {
-		var m events.Message
-		if err := dec.Decode(&m); err == io.EOF {
-			_, err = io.WriteString(x.conn.conn, "0\r\n\r\n")
+		var v T
+		if err := dec.Decode(&v); err == io.EOF {
+			_, err = io.WriteString(dst, "0\r\n\r\n")
 			return sent, err
 		} else if err != nil {
 			return sent, err
 		}
-		if !x.shown(&m) {
+		out := make(&v)
+		if out == nil {
 			continue
 		}
-		n, err := writeChunk(x.conn.conn, x.cleaned(m))
+		n, err := writeChunk(dst, out)
 		sent += n
 		if err != nil {
 			return sent, err

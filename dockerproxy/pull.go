@@ -1,6 +1,7 @@
 package dockerproxy
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -26,7 +27,13 @@ func servePull(x *exchange) error {
 	if x.gate.Credentials != nil {
 		a.auth, missing = x.gate.Credentials(x.ctx, full)
 	}
-	return withoutLogin(x.stream(a, still(q), nil), missing)
+	return withoutLogin(x.streamAs(a, still(q), x.copyMessages), missing)
+}
+
+// copyMessages passes on what the Engine tells of a pull. The registry's words are
+// in it, and must not drive the caller's terminal.
+func (x *exchange) copyMessages(src *source, in framing) (int64, error) {
+	return copyObjects(x.conn.conn, src, in, func(m *json.RawMessage) any { return json.RawMessage(visible(*m)) })
 }
 
 // withoutLogin adds to the Engine's refusal why the gate had no credentials.

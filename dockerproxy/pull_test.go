@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // hinted is an error with a hint, as a source of credentials may have one.
@@ -87,5 +88,34 @@ func TestWhatMayNotBePulledNeedsNoCredentials(t *testing.T) {
 	a := exchangeRaw(t, h.socket("dev"), post("/v1.41/images/create?fromImage=evil/web&tag=1", ""))
 	if a.status != http.StatusForbidden || len(*seen) != 0 {
 		t.Errorf("got %d %s, and the Engine was asked %d times", a.status, a.body, len(*seen))
+	}
+}
+
+// What a registry says reaches the Engine's messages, also cut up between two reads.
+func TestARegistrysWordsDriveNoTerminal(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "engine.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.51")
+		if !strings.HasSuffix(r.URL.Path, "/images/create") {
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		for _, part := range []string{"{\"status\":\"a\\u00", "1b]0;owned\\u0007 \\u", "003e\"}\r\n{\"errorDetail\":{\"message\":\"\xc2", "\x9b2J gone\"},\"error\":\"x\"}\n"} {
+			io.WriteString(w, part)
+			w.(http.Flusher).Flush()
+			time.Sleep(10 * time.Millisecond)
+		}
+	})}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	h := newHarness(t, socket, "test")
+	a := exchangeRaw(t, h.socket("dev"), post("/v1.41/images/create?fromImage=lab/web&tag=1", ""))
+	want := `{"status":"a?]0;owned? \u003e"}` + "\n" + `{"errorDetail":{"message":"?2J gone"},"error":"x"}` + "\n"
+	if a.status != http.StatusOK || a.body != want {
+		t.Errorf("got %d %q, want %q", a.status, a.body, want)
 	}
 }
