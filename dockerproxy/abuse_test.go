@@ -235,7 +235,25 @@ func TestOneCallersExecsKeepNobodyFromTheirs(t *testing.T) {
 		if e == nil {
 			t.Fatalf("another's exec %d was refused, although the others are over", i)
 		}
-		e.over.Store(true)
+		e.end()
+	}
+}
+
+// A session of many hours is asked for its size and its end as one of a minute is.
+func TestAnExecThatRunsIsNotForgotten(t *testing.T) {
+	long, over, never := new(execution), new(execution), new(execution)
+	for _, e := range []*execution{long, over, never} {
+		e.created = time.Now().Add(-2 * execKept)
+	}
+	long.started.Store(true)
+	over.started.Store(true)
+	over.end()
+	if long.stale() || over.stale() || !never.stale() {
+		t.Errorf("stale: one that runs %v, one that has just ended %v, one that never began %v; want only the last", long.stale(), over.stale(), never.stale())
+	}
+	over.ended.Store(time.Now().Add(-2 * execKept).UnixNano())
+	if !over.stale() {
+		t.Error("one that ended long ago is still kept")
 	}
 }
 

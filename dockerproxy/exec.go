@@ -40,7 +40,7 @@ type execution struct {
 	size      [2]uint // height and width at the start
 
 	started   atomic.Bool
-	over      atomic.Bool // nothing of it is streamed here any more
+	ended     atomic.Int64 // when nothing of it was streamed here any more, in nanoseconds since 1970; zero: it goes on
 	recording atomic.Pointer[Recording]
 }
 
@@ -165,7 +165,7 @@ func (g *Gate) remember(e *execution) bool {
 		g.forget((*execution).stale)
 	}
 	if len(g.execs) >= maxExecs {
-		g.forget(func(old *execution) bool { return old.over.Load() })
+		g.forget(func(old *execution) bool { return old.over() })
 	}
 	if len(g.execs) >= maxExecs || g.execsOf(e.owner) >= maxExecsEach {
 		return false
@@ -186,17 +186,25 @@ func (g *Gate) forget(which func(*execution) bool) {
 // caller must not be able to keep all others from theirs.
 func (g *Gate) execsOf(o owner) (n int) {
 	for _, e := range g.execs {
-		if e.owner == o && !e.over.Load() && !e.stale() {
+		if e.owner == o && !e.over() && !e.stale() {
 			n++
 		}
 	}
 	return n
 }
 
+// stale reports whether nobody will ask for the exec any more. One that runs is
+// asked for as long as it does, be it for days.
 func (e *execution) stale() bool {
-	age := time.Since(e.created)
-	return age > execKept || !e.started.Load() && age > execUnused
+	if !e.started.Load() {
+		return time.Since(e.created) > execUnused
+	}
+	return e.over() && time.Since(time.Unix(0, e.ended.Load())) > execKept
 }
+
+func (e *execution) over() bool { return e.ended.Load() != 0 }
+
+func (e *execution) end() { e.ended.Store(time.Now().UnixNano()) }
 
 // execution finds an exec of this caller's. Another's is no other's business.
 func (x *exchange) execution() (*execution, error) {
@@ -242,7 +250,7 @@ func (x *exchange) startable(e *execution, o *container.ExecStartOptions) error 
 	switch {
 	case e.started.Load():
 		return &Refusal{Status: http.StatusConflict, Text: "exec " + e.id[:12] + " was started already"}
-	case !e.started.Load() && e.stale():
+	case e.stale():
 		return &Refusal{Status: http.StatusConflict, Text: "exec " + e.id[:12] + " was created too long ago", Hint: "call docker exec again"}
 	case o.Tty != e.tty:
 		return badRequest("the exec was created with Tty %v", e.tty)
@@ -292,7 +300,7 @@ func stillListed(kind string, q policy.Request, d policy.Decision) allowed {
 }
 
 func (x *exchange) startDetached(e *execution, o *container.ExecStartOptions) error {
-	defer e.over.Store(true)
+	defer e.end()
 	_, ans, err := x.fetch(&ask{method: http.MethodPost, path: "/exec/" + e.id + "/start", body: o})
 	if err != nil {
 		return engineRefusal(err)
@@ -301,7 +309,7 @@ func (x *exchange) startDetached(e *execution, o *container.ExecStartOptions) er
 }
 
 func (x *exchange) startAttached(e *execution, o *container.ExecStartOptions, stays allowed, d policy.Decision) error {
-	defer e.over.Store(true)
+	defer e.end()
 	if o.ConsoleSize != nil {
 		e.size = *o.ConsoleSize
 	}
