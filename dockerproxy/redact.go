@@ -39,8 +39,12 @@ func (r redactor) container(raw []byte) ([]byte, error) {
 	}
 	o = o.keep(inspectKeys)
 	edits := edits{
-		"Config":     r.config,
-		"Args":       r.stringsValue,
+		"Config": r.config,
+		"Path":   r.textValue,
+		"Args":   r.stringsValue,
+		"State": func(v json.RawMessage) (json.RawMessage, error) {
+			return edit(v, edits{"Error": r.textValue}) // it can have the command in it
+		},
 		"HostConfig": r.hostConfig,
 		"GraphDriver": func(v json.RawMessage) (json.RawMessage, error) {
 			return edit(v, edits{"Data": func(json.RawMessage) (json.RawMessage, error) { return json.RawMessage("null"), nil }})
@@ -124,8 +128,9 @@ func (r redactor) hostConfig(raw json.RawMessage) (json.RawMessage, error) {
 	}
 	driver := edits{"VolumeOptions": within(edits{"DriverConfig": within(edits{"Options": r.mapValue})})}
 	return edit(raw, edits{
-		"LogConfig": within(edits{"Config": r.mapValue}),
-		"Mounts":    func(v json.RawMessage) (json.RawMessage, error) { return editEach(v, driver) },
+		"LogConfig":   within(edits{"Config": r.mapValue}),
+		"Annotations": r.mapValue,
+		"Mounts":      func(v json.RawMessage) (json.RawMessage, error) { return editEach(v, driver) },
 	})
 }
 
@@ -201,9 +206,13 @@ func (r redactor) envValue(raw json.RawMessage) (json.RawMessage, error) {
 	return rewrite(raw, func(list []string) ([]string, bool) {
 		changed := false
 		for i, s := range list {
-			name, _, ok := strings.Cut(s, "=")
+			name, value, ok := strings.Cut(s, "=")
+			shown := passwordOfURL(value)
 			if ok && r.secret(name) {
-				list[i], changed = name+"="+hidden, true
+				shown = hidden
+			}
+			if ok && shown != value {
+				list[i], changed = name+"="+shown, true
 			}
 		}
 		return list, changed
@@ -270,7 +279,23 @@ var assignment = pattern.New(`(-{0,2}[A-Za-z_][A-Za-z0-9_.-]*)=("[^"]*"|'[^']*'|
 // optionAndValue is --name value within a text, the value quoted or up to the next space.
 var optionAndValue = pattern.New(`(^|[\s"'])--?[A-Za-z][A-Za-z0-9_.-]+\s+("[^"]*"|'[^']*'|[^\s"'-][^\s"']*)`)
 
+// userOfURL is the user and the password in a URL (RFC 3986, 3.2.1).
+var userOfURL = pattern.New(`://[^\s/?#:@"']*:[^\s/?#"']+@`)
+
+// passwordOfURL hides the passwords in URLs, whatever the variable is called that
+// they are in: DATABASE_URL=postgres://user:password@host/.
+func passwordOfURL(s string) string {
+	if !strings.Contains(s, "://") {
+		return s
+	}
+	return userOfURL.ReplaceAllStringFunc(s, func(m string) string {
+		user, _, _ := strings.Cut(m[len("://"):], ":")
+		return "://" + user + ":" + hidden + "@"
+	})
+}
+
 func (r redactor) text(s string) string {
+	s = passwordOfURL(s)
 	if strings.IndexByte(s, '-') >= 0 && strings.ContainsAny(s, " \t\n") {
 		s = optionAndValue.ReplaceAllStringFunc(s, r.optionText)
 	}

@@ -27,10 +27,8 @@ func TestSecretsAreHiddenWhereverInspectShowsThem(t *testing.T) {
 	if !json.Valid(out) {
 		t.Fatalf("no JSON: %s", out)
 	}
-	// hunter8 stands behind a space within one argument: a shell's line is not
-	// parsed, and the page on the gate says so.
-	for _, secret := range []string{"2", "3", "4", "5", "6", "7", "9", "10", "11", "12"} {
-		if strings.Contains(string(out), "hunter"+secret+`"`) || strings.Contains(string(out), "hunter"+secret+" ") {
+	for _, secret := range []string{"2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"} {
+		if strings.Contains(string(out), "hunter"+secret+`"`) || strings.Contains(string(out), "hunter"+secret+" ") || strings.Contains(string(out), "hunter"+secret+";") {
 			t.Errorf("hunter%s is shown: %s", secret, out)
 		}
 	}
@@ -65,6 +63,27 @@ func TestWhatHoldsNoSecretIsPassedOnByteForByte(t *testing.T) {
 	out, err := testRedactor.container([]byte(raw))
 	if err != nil || strings.TrimSpace(string(out)) != raw {
 		t.Errorf("got %s, %v; want %s", out, err, raw)
+	}
+}
+
+func TestSecretsAreHiddenBesideTheUsualPlaces(t *testing.T) {
+	for name, raw := range map[string]string{
+		"an entrypoint":         `{"Path":"DB_PASSWORD=hunter2"}`,
+		"why it did not start":  `{"State":{"Error":"exec: \"DB_PASSWORD=hunter2\": executable file not found"}}`,
+		"an annotation":         `{"HostConfig":{"Annotations":{"app.db-password":"hunter2"}}}`,
+		"a variable with a URL": `{"Config":{"Env":["DATABASE_URL=postgres://app:hunter2@db:5432/app?x=y"]}}`,
+		"a URL without a user":  `{"Config":{"Env":["REDIS_URL=redis://:hunter2@cache/0"]}}`,
+		"an argument with one":  `{"Args":["-c","run amqps://app:hunter2@mq/"]}`,
+		"a label with one":      `{"Config":{"Labels":{"note":"https://bot:hunter2@git.example/x"}}}`,
+	} {
+		out, err := testRedactor.container([]byte(raw))
+		if err != nil || strings.Contains(string(out), "hunter2") || !strings.Contains(string(out), hidden) {
+			t.Errorf("%s: got %s, %v", name, out, err)
+		}
+	}
+	plain := `{"Config":{"Env":["A=http://web:8080/a@b","B=https://me@web/","C=see http://a: b@c"]}}`
+	if out, err := testRedactor.container([]byte(plain)); err != nil || strings.TrimSpace(string(out)) != plain {
+		t.Errorf("got %s, %v; want %s", out, err, plain)
 	}
 }
 
