@@ -33,10 +33,14 @@ const (
 
 	// maxStreams in one carrier, those included that one side has not closed yet.
 	maxStreams = 256
-	// Streams whose other end has not said who it is: at first, and once somebody
-	// has. Each may hold a window of yamux (256 KiB).
+	// Streams whose other end has not said who it is, and that are looked at: at
+	// first, and once somebody has. The others wait for their turn.
 	maxStrangersAtFirst = 8
 	maxStrangers        = 64
+	// maxUnknown bounds what arrives in a carrier before somebody has said who he
+	// is, in bytes: streams that wait, and those that were refused and that the other
+	// side does not close, keep it. A handshake takes some 2,000.
+	maxUnknown = 4 << 20
 	// strangerTime is how long a carrier may be open in which nobody said who he is.
 	strangerTime = time.Minute
 
@@ -109,6 +113,7 @@ func Carry(ctx context.Context, conn net.Conn) (*Carrier, error) {
 		return nil, err
 	}
 	c := &Carrier{rec: newRecords(conn), leaving: make(chan struct{})}
+	c.rec.opens = true
 	c.rec.leaving = func() { c.once.Do(func() { close(c.leaving) }) }
 	mux, err := yamux.Client(c.rec, config())
 	if err != nil {
@@ -261,7 +266,8 @@ func Serve(ctx context.Context, conn net.Conn, handle func(stream net.Conn)) err
 		return fmt.Errorf("tunnel: %w", err)
 	}
 	defer mux.Close()
-	s := &server{mux: mux, rec: rec, room: room}
+	s := &server{mux: mux, rec: rec, room: room, turn: make(chan struct{}, 1)}
+	rec.unknown.Store(maxUnknown)
 	defer context.AfterFunc(ctx, func() { mux.GoAway() })()
 	defer time.AfterFunc(strangerTime, s.endIfStrange).Stop()
 	return s.serve(handle)
@@ -273,7 +279,8 @@ type server struct {
 	rec       *records
 	room      *room
 	strangers atomic.Int32
-	known     atomic.Bool // somebody said who he is
+	known     atomic.Bool   // somebody said who he is
+	turn      chan struct{} // there may be room for one more stranger
 }
 
 func (s *server) serve(handle func(net.Conn)) error {
@@ -289,10 +296,7 @@ func (s *server) serve(handle func(net.Conn)) error {
 			return fmt.Errorf("more than %d streams in one carrier", maxStreams)
 		}
 		st := newStream(y, pieceDown, s.rec, s)
-		if !s.enter() {
-			st.Close()
-			continue
-		}
+		s.enter()
 		wg.Go(func() {
 			defer st.accepted(false)
 			handle(st)
@@ -311,16 +315,37 @@ func (s *server) why(err error) error {
 	return err
 }
 
-func (s *server) enter() bool {
-	most := int32(maxStrangersAtFirst)
-	if s.known.Load() {
-		most = maxStrangers
+// enter waits until one more stranger may be looked at, or the carrier is over.
+func (s *server) enter() {
+	for {
+		most := int32(maxStrangersAtFirst)
+		if s.known.Load() {
+			most = maxStrangers
+		}
+		if s.strangers.Load() < most {
+			s.strangers.Add(1)
+			return
+		}
+		select {
+		case <-s.turn:
+		case <-s.mux.CloseChan():
+			s.strangers.Add(1)
+			return
+		}
 	}
-	if s.strangers.Add(1) > most {
-		s.strangers.Add(-1)
-		return false
+}
+
+// left is told that one is no stranger any more.
+func (s *server) left(known bool) {
+	s.strangers.Add(-1)
+	if known {
+		s.known.Store(true)
+		s.rec.unknown.Store(anything)
 	}
-	return true
+	select {
+	case s.turn <- struct{}{}:
+	default:
+	}
 }
 
 func (s *server) endIfStrange() {
@@ -351,10 +376,7 @@ func (s *stream) accepted(known bool) {
 	if s.server == nil {
 		return
 	}
-	s.accept.Do(func() { s.server.strangers.Add(-1) })
-	if known {
-		s.server.known.Store(true)
-	}
+	s.accept.Do(func() { s.server.left(known) })
 }
 
 // Read reads what the other side wrote. The end of the carrier is not the end of

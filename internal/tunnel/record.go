@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -48,6 +49,10 @@ type records struct {
 
 	// leaving is told when the other side takes no more streams.
 	leaving func()
+	// opens says that it is this side that opens streams, and not the other.
+	opens bool
+	// unknown is how many bytes of frames may still arrive; anything is no bound.
+	unknown atomic.Int64
 
 	mu   sync.Mutex
 	out  []byte
@@ -55,8 +60,13 @@ type records struct {
 	held int    // bytes of the frame's head in out, until its body comes
 }
 
+// anything in place of a bound is none.
+const anything = math.MaxInt64 / 2
+
 func newRecords(conn net.Conn) *records {
-	return &records{conn: conn, in: bufio.NewReader(conn), body: make([]byte, 0, 2048), out: make([]byte, recordHead, 2048)}
+	r := &records{conn: conn, in: bufio.NewReader(conn), body: make([]byte, 0, 2048), out: make([]byte, recordHead, 2048)}
+	r.unknown.Store(anything)
+	return r
 }
 
 // Read gives out bytes of frames.
@@ -120,6 +130,12 @@ func (r *records) accept(kind byte) error {
 		if err := checkFrame(r.body); err != nil {
 			return err
 		}
+		if r.opens && r.body[3]&flagOpen != 0 {
+			return &DamagedError{"a stream that the host opened"}
+		}
+		if r.unknown.Add(-int64(len(r.body))) < 0 {
+			return &DamagedError{"too much before anybody said who he is"}
+		}
 		if r.body[1] == typeGoAway && r.leaving != nil {
 			r.leaving()
 		}
@@ -135,6 +151,7 @@ const (
 	typeData   = 0
 	typeWindow = 1
 	typeGoAway = 3
+	flagOpen   = 1 // in the second byte of the flags
 )
 
 // checkFrame lets nothing reach yamux but what our own ends send. Pings above

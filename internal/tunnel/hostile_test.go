@@ -1,0 +1,121 @@
+package tunnel
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/yamux"
+)
+
+// A session that was just started gets the streams of all who waited for it.
+func TestManyCallersMayComeAtOnce(t *testing.T) {
+	const callers = 40
+	r := newRig(t, nil)
+	came := make(chan error, callers)
+	for range callers {
+		s := r.open()
+		go func() {
+			c, err := Client(t.Context(), s, Identity{Key: r.jump, Trusted: only(r.host)}, hello)
+			if err == nil {
+				defer c.Close()
+				_, err = c.Welcome()
+			}
+			came <- err
+		}()
+	}
+	for range callers {
+		if err := <-came; err != nil {
+			t.Errorf("one of %d who came at once: got %v", callers, err)
+		}
+	}
+}
+
+// Who stays silent holds up others for a while only.
+func TestWhoSaysNothingKeepsNobodyOutForGood(t *testing.T) {
+	r := newRig(t, nil)
+	silent := r.open()
+	for range maxStrangersAtFirst - 1 {
+		r.open()
+	}
+	late := r.open() // waits
+	time.AfterFunc(100*time.Millisecond, func() { silent.Close() })
+	c, err := Client(t.Context(), late, Identity{Key: r.jump, Trusted: only(r.host)}, hello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Welcome(); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Before anybody is known nothing makes the gate keep much: not streams that
+// were refused already either.
+func TestStrangersCannotFillTheGatesMemory(t *testing.T) {
+	near, far := tcpPair(t)
+	served := make(chan error, 1)
+	id := Identity{Key: newKey(t)}
+	go func() {
+		served <- Serve(t.Context(), far, func(s net.Conn) { Accept(t.Context(), s, id, nil) })
+	}()
+	if _, err := io.ReadFull(near, make([]byte, len(banner))); err != nil {
+		t.Fatal(err)
+	}
+	mux, err := yamux.Client(newRecords(near), config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mux.Close()
+	kept := 0
+	for range 60 {
+		s, err := mux.OpenStream()
+		if err != nil {
+			break
+		}
+		for range 15 {
+			n, err := s.Write(make([]byte, maxBody-frameHead))
+			kept += n
+			if err != nil {
+				break
+			}
+		}
+	}
+	select {
+	case err := <-served:
+		if err == nil || !strings.Contains(err.Error(), "before anybody said who he is") {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(patient):
+		t.Fatalf("the gate keeps %d bytes of a stranger's", kept)
+	}
+}
+
+// Only jump servers open streams: r3-ssm would keep those of a host for ever.
+func TestAHostOpensNoStreams(t *testing.T) {
+	near, far := tcpPair(t)
+	go io.WriteString(far, banner)
+	c, err := Carry(t.Context(), near)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	mux, err := yamux.Server(newRecords(far), config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mux.Close()
+	if _, err := mux.OpenStream(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-c.Done():
+	case <-time.After(patient):
+		t.Fatalf("it goes on, with %d streams", c.Streams())
+	}
+	if err := c.Err(); err == nil || !strings.Contains(err.Error(), "a stream that the host opened") {
+		t.Errorf("got %v", err)
+	}
+}
