@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -343,5 +344,63 @@ func TestWhatIsWrongOnTheCommandLineIsSaid(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) || cli.ExitCode(err) != tt.code {
 			t.Errorf("%s: got %v (%d), want %q (%d)", tt.args, err, cli.ExitCode(err), tt.want, tt.code)
 		}
+	}
+}
+
+// One session takes some 200 streams. Who needs more gets another, and nobody
+// loses his.
+func TestManyStreamsToOneHost(t *testing.T) {
+	l := startLab(t, "")
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	everybody := tunnel.Identity{Key: key, Trusted: func(tunnel.KeyID) bool { return true }}
+	err = l.Listen(first, port, func(c net.Conn) {
+		tunnel.Serve(context.Background(), c, func(s net.Conn) {
+			conn, _, err := tunnel.Accept(context.Background(), s, everybody, func(tunnel.Hello, tunnel.KeyID) (tunnel.Welcome, error) { return tunnel.Welcome{}, nil })
+			if err != nil {
+				return
+			}
+			io.Copy(conn, conn)
+			conn.Close()
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, said := start(t)
+	const streams = 300
+	conns := make(chan *tunnel.Conn, streams)
+	for range streams {
+		go func() {
+			raw, err := c.Dial(t.Context(), place, first)
+			if err != nil {
+				t.Error(err)
+				conns <- nil
+				return
+			}
+			conn, err := tunnel.Client(t.Context(), raw, everybody, tunnel.Hello{User: "dev1", Audit: "a1"})
+			if err != nil {
+				t.Error(err)
+			}
+			conns <- conn
+		}()
+	}
+	var open []*tunnel.Conn
+	for range streams {
+		if conn := <-conns; conn != nil {
+			defer conn.Close()
+			open = append(open, conn)
+		}
+	}
+	for i, conn := range open {
+		conn.Write([]byte("x"))
+		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+			t.Errorf("stream %d of %d: %v", i, len(open), err)
+		}
+	}
+	if n := count(l, "StartSession"); n < 2 || n > 3 {
+		t.Errorf("got %d sessions for %d streams, want two or three\n%s", n, streams, said)
 	}
 }

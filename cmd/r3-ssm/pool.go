@@ -59,6 +59,10 @@ func (p *pool) dial(ctx context.Context, w way) (net.Conn, error) {
 		k := p.join(w)
 		conn, err := k.dial(ctx)
 		p.leave(w, k, errors.Is(err, tunnel.ErrLeaving) || k.over())
+		if errors.Is(err, tunnel.ErrFull) {
+			again = true // others were faster; there is a new one for some of them
+			continue
+		}
 		if err != nil && again && k.wasThere() && ctx.Err() == nil {
 			continue // it ended before anybody had noticed; a new one may do
 		}
@@ -107,12 +111,16 @@ func (k *kept) over() bool {
 	return true
 }
 
-// join finds the session of a way, or begins one.
+// full reports whether the session has all the streams that it can have.
+func (k *kept) full() bool { return k.wasThere() && k.carrier.Full() }
+
+// join finds the session of a way, or begins one. One that is full goes on beside
+// it, until its streams have ended.
 func (p *pool) join(w way) *kept {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	k := p.ways[w]
-	if k == nil || k.over() {
+	if k == nil || k.over() || k.full() {
 		ctx, cancel := context.WithCancel(context.Background())
 		k = &kept{ready: make(chan struct{}), give: cancel}
 		p.ways[w] = k

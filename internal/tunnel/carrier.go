@@ -31,8 +31,10 @@ const (
 	// pieceUp is for the other direction, where it is messages that are scarce.
 	pieceUp = maxBody - frameHead
 
-	// maxStreams in one carrier, those included that one side has not closed yet.
+	// maxStreams in one carrier, those included that one side has not closed yet: a
+	// gate ends a carrier with more. Open opens fewer.
 	maxStreams = 256
+	maxOpen    = 192
 	// Streams whose other end has not said who it is, and that are looked at: at
 	// first, and once somebody has. The others wait for their turn.
 	maxStrangersAtFirst = 8
@@ -91,6 +93,10 @@ func (e *VersionError) ExitCode() int { return 69 }
 // replaced: a new carrier reaches the new one.
 var ErrLeaving = errors.New("the host's gate is being replaced and takes no more streams here")
 
+// ErrFull is a carrier that has as many streams as it can: one more needs another
+// carrier.
+var ErrFull = errors.New("the session has as many streams as it can")
+
 // Carrier is the jump server's end of a carrier. All methods may be called at
 // any time from anywhere.
 type Carrier struct {
@@ -98,6 +104,7 @@ type Carrier struct {
 	rec     *records
 	leaving chan struct{}
 	once    sync.Once
+	opening atomic.Int32 // streams that are being opened
 }
 
 // Carry waits for the gate's banner on conn, and makes a carrier of it. It owns
@@ -170,8 +177,12 @@ func readBanner(ctx context.Context, conn net.Conn) error {
 }
 
 // Open opens a stream. It costs no round trip: what is wrong shows with the
-// first read. ErrLeaving: make a new carrier.
+// first read. ErrLeaving, ErrFull: make a new carrier.
 func (c *Carrier) Open(ctx context.Context) (net.Conn, error) {
+	if int(c.opening.Add(1))+c.Streams() > maxOpen {
+		c.opening.Add(-1)
+		return nil, ErrFull
+	}
 	type opened struct {
 		s   *yamux.Stream
 		err error
@@ -179,6 +190,7 @@ func (c *Carrier) Open(ctx context.Context) (net.Conn, error) {
 	ch := make(chan opened, 1)
 	go func() {
 		s, err := c.mux.OpenStream()
+		c.opening.Add(-1)
 		ch <- opened{s, err}
 	}()
 	select {
@@ -209,6 +221,10 @@ func (c *Carrier) explain(err error) error {
 
 // Streams is how many streams are open.
 func (c *Carrier) Streams() int { return c.mux.NumStreams() }
+
+// Full reports whether Open would give ErrFull now. Those that are just being
+// opened may count twice.
+func (c *Carrier) Full() bool { return int(c.opening.Load())+c.Streams() >= maxOpen }
 
 // Leaving is closed when the gate takes no more streams here. Those that are
 // open go on; whoever keeps the carrier closes it when they have ended.

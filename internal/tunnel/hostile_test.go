@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -118,4 +119,33 @@ func TestAHostOpensNoStreams(t *testing.T) {
 	if err := c.Err(); err == nil || !strings.Contains(err.Error(), "a stream that the host opened") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A gate ends a carrier with too many streams, and so what others do in it.
+func TestACarrierThatIsFullTakesNoMore(t *testing.T) {
+	r := newRig(t, nil)
+	first := r.client()
+	got := 1
+	var opened []net.Conn
+	for ; got < 2*maxStreams; got++ {
+		s, err := r.carrier.Open(t.Context())
+		if err != nil {
+			if !errors.Is(err, ErrFull) || !r.carrier.Full() {
+				t.Errorf("stream %d: got %v", got, err)
+			}
+			break
+		}
+		opened = append(opened, s)
+	}
+	if got != maxOpen {
+		t.Errorf("got %d streams, want %d", got, maxOpen)
+	}
+	first.Write([]byte("still here"))
+	if _, err := io.ReadFull(first, make([]byte, 10)); err != nil {
+		t.Errorf("the first stream: %v", err)
+	}
+	for _, s := range opened {
+		s.Close()
+	}
+	eventually(t, "there is room again", func() bool { return !r.carrier.Full() })
 }
