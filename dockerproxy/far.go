@@ -116,6 +116,9 @@ func (x *exchange) lookupFar(ref string) (*target, error) {
 		return nil, unavailable("the answer of the host's gate about container %s is not understood", printable(ref))
 	}
 	t := o.target()
+	if !strings.HasPrefix(t.ID, ref) && t.shortName() != ref {
+		return nil, unavailable("host %s: asked for container %s, its gate answers with %s, called %s", x.gate.host(), printable(ref), t.ID[:12], printable(t.shortName()))
+	}
 	x.gate.note(t)
 	return t, nil
 }

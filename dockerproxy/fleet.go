@@ -59,7 +59,9 @@ type Fleet struct {
 	Where func(ctx context.Context, environment, ref string) ([]Spot, error)
 	// Dial connects to a host's gate, as the caller.
 	Dial func(context.Context, FarHost) (net.Conn, error)
-	// Learned is told where a container is that Where did not find.
+	// Learned is told where a container is that Where did not find: all hosts were
+	// asked for its id, and this one alone has it. What a host says of a name is no
+	// reason to believe that it has a container that others may ask for by its id.
 	Learned func(h FarHost, container string)
 	// Version and Spoke are those of each host's Gate. Nil: hosts are asked.
 	Version func(h FarHost) string
@@ -302,6 +304,9 @@ func (f *Fleet) named(x *exchange, name string) (*Gate, error) {
 	all, missing := f.hosts(x.ctx, environments)
 	var meant []FarHost
 	for _, h := range all {
+		if h.ID == name { // whatever others call themselves
+			return f.gate(h), nil
+		}
 		if h.is(name) {
 			meant = append(meant, h)
 		}
@@ -459,7 +464,7 @@ func (f *Fleet) search(x *exchange, hosts []FarHost, missing map[string]error) (
 	}
 	switch {
 	case len(found) == 1:
-		return f.found(x, found[0], silent), nil
+		return f.found(x, found[0], silent, why == nil), nil
 	case len(found) > 1:
 		var list []string
 		for _, s := range found {
@@ -476,9 +481,6 @@ func (f *Fleet) search(x *exchange, hosts []FarHost, missing map[string]error) (
 func likeDocker(ref string, found []sighting) []sighting {
 	var named []sighting
 	for _, s := range found {
-		if s.target.ID == ref {
-			return []sighting{s}
-		}
 		if s.target.shortName() == ref {
 			named = append(named, s)
 		}
@@ -489,11 +491,11 @@ func likeDocker(ref string, found []sighting) []sighting {
 	return found
 }
 
-func (f *Fleet) found(x *exchange, s sighting, silent []string) spot {
+func (f *Fleet) found(x *exchange, s sighting, silent []string, sure bool) spot {
 	if len(silent) > 0 {
 		f.Front.tell(x.conn.caller, "not asked for "+printable(x.ref)+", as they do not answer: "+strings.Join(silent, ", "))
 	}
-	if f.Learned != nil {
+	if f.Learned != nil && sure && tellsApart(x.ref) && strings.HasPrefix(s.target.ID, x.ref) {
 		f.Learned(s.host, s.target.ID)
 	}
 	return spot{f.gate(s.host), s.target.ID}

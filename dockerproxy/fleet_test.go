@@ -219,6 +219,15 @@ func TestWhichHostIsMeantHasToBeClear(t *testing.T) {
 	}
 }
 
+func TestAHostThatIsCalledAsAnotherDoesNotTakeItsPlace(t *testing.T) {
+	c := newCluster(t)
+	c.hosts[0].Names = append(c.hosts[0].Names, "i-2")
+	a := c.ask("dev", on(get("/v1.51/containers/json"), "X-Jumpsuite-Host: i-2"))
+	if a.status != http.StatusOK || strings.Join(c.dialled, " ") != "i-2" {
+		t.Errorf("got %d %s, dialled %v", a.status, a.body, c.dialled)
+	}
+}
+
 func TestTheOnlyHostNeedsNoName(t *testing.T) {
 	c := newCluster(t)
 	a := c.ask("dev", on(get("/v1.51/containers/json"), "X-Jumpsuite-Environment: prod"))
@@ -285,8 +294,78 @@ func TestWhatWasFoundIsRemembered(t *testing.T) {
 	if len(c.dialled) != 4 { // three to find it; its stream is used for the logs, and ends with them
 		t.Errorf("dialled %v", c.dialled)
 	}
-	if strings.Join(c.learnt, ",") != "i-1 ab" || len(c.notes) != 1 || !strings.Contains(c.notes[0], "not asked for only1, as they do not answer: 10.0.0.3") {
+	if len(c.learnt) > 0 || len(c.notes) != 1 || !strings.Contains(c.notes[0], "not asked for only1, as they do not answer: 10.0.0.3") {
 		t.Errorf("learnt %q, told %q", c.learnt, c.notes)
+	}
+}
+
+func TestOthersLearnWhereAnIDIsThatAllHostsWereAskedFor(t *testing.T) {
+	for _, tt := range []struct {
+		name, ref string
+		dead      string
+		want      string
+	}{
+		{"a whole id", id("ab"), "", "i-1 ab"},
+		{"a short id", id("ab")[:12], "", "i-1 ab"},
+		{"a name", "only1", "", ""},
+		{"an id, and a host that says nothing", id("ab"), "i-3", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newCluster(t)
+			if tt.dead != "" {
+				c.dead[tt.dead] = errors.New("offline")
+			}
+			if a := c.ask("dev", get("/v1.51/containers/"+tt.ref+"/logs?stdout=1")); a.status != http.StatusOK {
+				t.Fatalf("got %d %s", a.status, a.body)
+			}
+			if got := strings.Join(c.learnt, ","); got != tt.want {
+				t.Errorf("learnt %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// A host whose root is not a friend answers for the containers of others, to see
+// what is typed into them.
+func TestAHostCannotTakeOthersContainers(t *testing.T) {
+	for _, tt := range []struct {
+		name, ref string
+		claims    outline
+		status    int
+		want      string
+	}{
+		{"by a whole id", id("bb"), outline{ID: id("bb"), Name: "/only2"}, 409, "can be several containers"},
+		{"by a name", "only2", outline{ID: id("dd"), Name: "/only2"}, 409, "can be several containers"},
+		{"whatever was asked for", "nosuch", outline{ID: id("dd"), Name: "/other"}, 502, "asked for container nosuch, its gate answers with dd0000000000, called other"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newCluster(t)
+			honest := c.Dial
+			c.Dial = func(ctx context.Context, h FarHost) (net.Conn, error) {
+				if h.ID != "i-1" {
+					return honest(ctx, h)
+				}
+				ours, theirs := net.Pipe()
+				go claim(theirs, tt.claims)
+				return ours, nil
+			}
+			a := c.ask("dev", get("/v1.51/containers/"+tt.ref+"/logs?stdout=1"))
+			if a.status != tt.status || !strings.Contains(a.body, tt.want) {
+				t.Errorf("got %d %s, want %d %q", a.status, a.body, tt.status, tt.want)
+			}
+		})
+	}
+}
+
+// claim answers each request of a connection with the same container.
+func claim(conn net.Conn, o outline) {
+	br := bufio.NewReader(conn)
+	body, _ := json.Marshal(outlook{outline: o, Type: "web"})
+	for {
+		if _, err := http.ReadRequest(br); err != nil {
+			return
+		}
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	}
 }
 

@@ -57,8 +57,12 @@ func (h *Host) Label() string {
 }
 
 // Is reports whether a person can mean the host by name: its id, its address,
-// its name with or without the domain.
+// its name with or without the domain. An instance id is meant as one, whatever a
+// host calls itself.
 func (h *Host) Is(name string) bool {
+	if IsInstance(name) {
+		return name == h.ID
+	}
 	short, _, _ := strings.Cut(h.Name, ".")
 	return name != "" && (name == h.ID || name == h.Address || strings.EqualFold(name, h.Name) || strings.EqualFold(name, short))
 }
