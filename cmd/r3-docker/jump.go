@@ -44,6 +44,7 @@ type jump struct {
 	policy  atomic.Pointer[policy.Policy]
 	caller  func() dockerproxy.Caller
 	trust   func() (*trust, error)
+	record  func(*audit.Event) error
 }
 
 // trust is this machine's key, and whose keys it trusts.
@@ -68,7 +69,7 @@ func readKeys() (*trust, error) {
 
 // fleet serves the hosts of all environments that are reached from here.
 func (g *lazyGate) fleet(p *policy.Policy, environments []string, front *dockerproxy.Gate) *dockerproxy.Fleet {
-	j := &jump{trust: sync.OnceValues(readKeys), caller: g.caller}
+	j := &jump{trust: sync.OnceValues(readKeys), caller: g.caller, record: g.record}
 	j.policy.Store(p)
 	f := &dockerproxy.Fleet{Front: front, Environments: environments, Hosts: j.hosts, Where: j.where, Dial: j.dial, Learned: j.learned,
 		Version: version, Spoke: spoke}
@@ -111,14 +112,24 @@ func (j *jump) hosts(ctx context.Context, environment string) ([]dockerproxy.Far
 // namesOf are what people call a host: its address, and its name with and
 // without the domain.
 func namesOf(h carrier.Host) (names []string) {
+	if isOthers(h.Name) {
+		h.Name = "" // a host says itself what it is called
+	}
 	short, _, _ := strings.Cut(h.Name, ".")
 	for _, n := range []string{h.Address, h.Name, short} {
+		if n != h.Address && isOthers(n) {
+			continue
+		}
 		if n != "" && (len(names) == 0 || names[len(names)-1] != n) {
 			names = append(names, n)
 		}
 	}
 	return names
 }
+
+// isOthers reports whether a name is of a kind that hosts are not called by
+// themselves: an address, or an instance id.
+func isOthers(name string) bool { return net.ParseIP(name) != nil || carrier.IsInstance(name) }
 
 func (j *jump) where(ctx context.Context, environment, ref string) ([]dockerproxy.Spot, error) {
 	place, _, err := j.place(environment)
@@ -161,13 +172,17 @@ func (j *jump) dial(ctx context.Context, h dockerproxy.FarHost) (net.Conn, error
 	if err != nil {
 		return nil, err
 	}
+	hello := j.hello(h)
+	if err := j.open(hello, h); err != nil {
+		return nil, err
+	}
 	stream, err := j.carrier.Dial(ctx, place, h.ID)
 	if err != nil {
 		return nil, err
 	}
 	identity := t.identity
 	identity.Trusted = func(id tunnel.KeyID) bool { return t.hosts.TrustsAs(id, h.ID) }
-	conn, err := tunnel.Client(ctx, stream, identity, j.hello(h))
+	conn, err := tunnel.Client(ctx, stream, identity, hello)
 	if err != nil {
 		return nil, err
 	}
@@ -177,6 +192,21 @@ func (j *jump) dial(ctx context.Context, h dockerproxy.FarHost) (net.Conn, error
 func (j *jump) hello(h dockerproxy.FarHost) tunnel.Hello {
 	who := j.caller()
 	return tunnel.Hello{User: who.User, UID: who.UID, Groups: who.Groups, Audit: audit.NewID(time.Now()), Environment: h.Environment}
+}
+
+// open records that a stream is opened: the host's log names the event, with what
+// it knows of the session that the stream comes in by. What is asked for on the
+// stream has events of its own.
+func (j *jump) open(hello tunnel.Hello, h dockerproxy.FarHost) error {
+	e := audit.Event{
+		Time: time.Now(), ID: hello.Audit, Kind: audit.Decision, Action: "tunnel.open", Verdict: audit.Allow, Rule: "keys", Follows: true,
+		Principal:   audit.Principal{UID: hello.UID, Name: hello.User, Groups: hello.Groups},
+		Environment: h.Environment, Resource: audit.Resource{Host: h.ID},
+	}
+	if err := j.record(&e); err != nil {
+		return fmt.Errorf("it cannot be recorded, and so is not done: %w", err)
+	}
+	return nil
 }
 
 // farConn is a stream to a host that says itself in which environment it is. The

@@ -246,20 +246,28 @@ func (f *far) starts(host string) (n int) {
 }
 
 // bothRecorded looks for what was allowed to be run at the jump server in the
-// host's log: one request has an event in each, and the host's names the other.
+// host's log: one request has an event in each, and the host's names the other. No
+// event of the host's names one that is not there.
 func (f *far) bothRecorded(t *testing.T) {
 	t.Helper()
-	there := map[string]bool{}
+	there, atHost := map[string]bool{}, map[string]bool{}
 	for _, e := range events(t, filepath.Join(f.audits[testHost], "audit.log")) {
-		there[e.Far] = true
+		there[e.Far], atHost[e.Far] = true, true
 	}
 	found := 0
-	for _, e := range events(t, "/var/log/jumpsuite/audit.log") {
+	here := events(t, "/var/log/jumpsuite/audit.log")
+	for _, e := range here {
+		delete(there, e.ID)
+	}
+	if delete(there, ""); len(there) > 0 {
+		t.Errorf("the host's log names events that the jump server's does not have: %v", there)
+	}
+	for _, e := range here {
 		if e.Action != "docker.run" || e.Kind != "open" || e.Resource.Host != "10.0.0.1" {
 			continue
 		}
 		found++
-		if !there[e.ID] {
+		if !atHost[e.ID] {
 			t.Errorf("event %s is not in the host's log", e.ID)
 		}
 	}
@@ -349,5 +357,27 @@ func TestAStreamToAHostEndsWithItsRight(t *testing.T) {
 	case <-s.done:
 	case <-time.After(20 * time.Second):
 		t.Errorf("it goes on; on the screen:\n%s", s.text())
+	}
+}
+
+// A host says itself what it is called, and could say another's address or id.
+func TestAHostIsNotCalledAsAnotherIs(t *testing.T) {
+	for _, tt := range []struct {
+		name, says string
+		want       string
+	}{
+		{"a name with a domain", "ip-10-0-0-1.internal", "10.0.0.1 ip-10-0-0-1.internal ip-10-0-0-1"},
+		{"no name", "", "10.0.0.1"},
+		{"its own address", "10.0.0.1", "10.0.0.1"},
+		{"another's address", "10.0.1.1", "10.0.0.1"},
+		{"another's id", prodHost, "10.0.0.1"},
+		{"another's id with a domain", prodHost + ".internal", "10.0.0.1 " + prodHost + ".internal"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := strings.Join(namesOf(carrier.Host{ID: testHost, Address: "10.0.0.1", Name: tt.says}), " ")
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
 	}
 }
