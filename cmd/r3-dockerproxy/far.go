@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"jumpsuite/internal/audit"
 	"jumpsuite/internal/cli"
 	"jumpsuite/internal/keys"
+	"jumpsuite/internal/loopback"
 	"jumpsuite/internal/tunnel"
 	"jumpsuite/internal/witness"
 	"jumpsuite/policy"
@@ -44,8 +46,10 @@ type far struct {
 	reloading sync.Mutex
 	failed    string // why the lists could not be read the last time
 
-	mu   sync.Mutex
-	open map[*tunnel.Conn]struct{}
+	mu     sync.Mutex
+	open   map[*tunnel.Conn]struct{}
+	turned int       // connections of users of this host, since
+	toldAt time.Time // the log was told
 }
 
 // agentCheck is what is done about the SSM session behind a connection.
@@ -75,6 +79,10 @@ func (f *far) serve(ctx, stopping context.Context, l net.Listener) error {
 			}
 			return fmt.Errorf("accept connections: %w", err)
 		}
+		if !f.mayComeIn(conn) {
+			conn.Close()
+			continue
+		}
 		select {
 		case places <- struct{}{}:
 		default:
@@ -100,6 +108,37 @@ func temporary(ctx context.Context, err error) bool {
 	case <-time.After(100 * time.Millisecond):
 		return true
 	}
+}
+
+// mayComeIn refuses other users of this host, for whom the port is as open as for
+// the SSM agent, which is root: each of them could take the places of all sessions.
+// Where the kernel cannot tell, the keys do.
+func (f *far) mayComeIn(conn net.Conn) bool {
+	w, err := loopback.Open(conn)
+	if err != nil {
+		return true
+	}
+	defer w.Close()
+	peer, err := w.Peer()
+	if err != nil || peer.Inode != 0 && (peer.UID == 0 || peer.UID == os.Geteuid()) {
+		return true
+	}
+	f.turnAway(peer.UID)
+	return false
+}
+
+// turnedEvery is how often the log says that users of this host were turned away.
+const turnedEvery = 10 * time.Second
+
+func (f *far) turnAway(uid int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.turned++
+	if time.Since(f.toldAt) < turnedEvery {
+		return
+	}
+	f.log.Warn(fmt.Sprintf("a connection made by uid %d, and not by the SSM agent, was refused", uid), "since the last line", f.turned)
+	f.turned, f.toldAt = 0, time.Now()
 }
 
 func (f *far) carry(ctx, stopping context.Context, conn net.Conn) {

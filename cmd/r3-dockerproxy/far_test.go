@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -323,4 +324,45 @@ func TestHealth(t *testing.T) {
 	if err := o.health(context.Background()); err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("without a gate: got %v", err)
 	}
+}
+
+// asNobody runs a command of sh as a user with no rights, with fd 3 a connection
+// to the address.
+func asNobody(t *testing.T, address, script string) *exec.Cmd {
+	t.Helper()
+	host, port, _ := net.SplitHostPort(address)
+	cmd := exec.Command("bash", "-c", "exec 3<>/dev/tcp/"+host+"/"+port+"; "+script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	return cmd
+}
+
+// A port of the loopback is open to everybody on the host. Only the SSM agent,
+// which is root, has business there: others would take the sessions' places.
+func TestAUserOfTheHostTakesNoPlaceOfASession(t *testing.T) {
+	needRoot(t)
+	p, address := startFar(t)
+	j := newJump(t, p)
+	said, err := asNobody(t, address, "head -c 1 <&3").CombinedOutput()
+	if err != nil || len(said) > 0 {
+		t.Errorf("somebody who is not the agent: got %q, %v; want nothing", said, err)
+	}
+	crowd := asNobody(t, address, "for i in $(seq 4 100); do eval \"exec $i<>/dev/tcp/${0%:*}/${0##*:}\"; done; echo there; sleep 100")
+	crowd.Args = append(crowd.Args, address)
+	out, err := crowd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := crowd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { crowd.Process.Kill(); crowd.Wait() }()
+	out.Read(make([]byte, 6))
+	c, err := j.carry(address)
+	if err != nil {
+		t.Fatalf("with %d connections of others: %v", 97, err)
+	}
+	if _, err := j.open(c, devHello); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the log names who it was", func() bool { return p.said("by uid 65534") })
 }

@@ -165,9 +165,7 @@ func TestItServesReloadsAndStops(t *testing.T) {
 	p.write("rules: [")
 	p.cmd.Process.Signal(syscall.SIGHUP)
 	eventually(t, "nothing is allowed", func() bool { return strings.Contains(p.get("/v1.41/images/json"), "403") })
-	if !p.said("policy.yaml:1:") {
-		t.Errorf("the log does not say where the policy is wrong: %s", p.log.String())
-	}
+	eventually(t, "the log says where the policy is wrong", func() bool { return p.said("policy.yaml:1:") })
 
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
