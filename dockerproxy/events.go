@@ -88,9 +88,11 @@ func (x *exchange) copyEvents(src *source, in framing) (sent int64, err error) {
 // copyObjects passes on a stream of objects, each as a chunk of its own: what
 // make makes of it, or nothing where that is nil.
 func copyObjects[T any](dst io.Writer, src *source, in framing, make func(*T) any) (sent int64, err error) {
-	dec := json.NewDecoder(payloadOf(src, in))
+	whole := &bounded{r: payloadOf(src, in)}
+	dec := json.NewDecoder(whole)
 	for {
 		var v T
+		whole.left = maxObject
 		if err := dec.Decode(&v); err == io.EOF {
 			_, err = io.WriteString(dst, "0\r\n\r\n")
 			return sent, err
@@ -107,6 +109,25 @@ func copyObjects[T any](dst io.Writer, src *source, in framing, make func(*T) an
 			return sent, err
 		}
 	}
+}
+
+// maxObject bounds an object of a stream, in bytes: the Engine's have a few KiB.
+const maxObject = 1 << 20
+
+// bounded is a reader that gives no more than left bytes.
+type bounded struct {
+	r    io.Reader
+	left int
+}
+
+// Read reads.
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, unavailable("the Docker Engine sends an object of more than %d bytes", maxObject)
+	}
+	n, err := b.r.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
 }
 
 func (x *exchange) shown(m *events.Message) bool {

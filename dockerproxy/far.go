@@ -240,7 +240,7 @@ func (x *exchange) createFar(body any, q policy.Request, d policy.Decision, abou
 	}
 	x.event.Resource.Container = made.ID
 	x.gate.learned(made.ID)
-	return x.reply(ans.status, "application/json", raw)
+	return x.reply(ans.status, "application/json", visible(raw))
 }
 
 // learned tells who is interested that a container is here.

@@ -456,3 +456,87 @@ func TestAPingIsAnsweredWithWhatTheHostSpokeLately(t *testing.T) {
 		}
 	}
 }
+
+// A host whose root is not a friend writes what could drive the terminal of whom
+// it answers. What a container prints is as it is, as with docker.
+func TestAHostDrivesNoTerminal(t *testing.T) {
+	const evil = `evil\u001b]0;x\u0007`
+	object := `{"Id":"` + id("aa") + `","ID":"` + id("aa") + `","Name":"/` + evil + `","name":"/` + evil + `","Names":["/` + evil + `"],"Image":"` + imgID + `","Command":"` + evil +
+		`","Warnings":["` + evil + `"],"Status":"` + evil + `","Type":"container","Action":"` + evil + `","Actor":{"ID":"` + id("aa") + `","Attributes":{"name":"` + evil + `"}},"Version":"` + evil + `","Config":{"Image":"` + evil + `"},"RepoTags":["` + evil + `"],"status":"` + evil + `","message":"` + evil + `"}`
+	for _, tt := range []struct{ name, raw, body, error string }{
+		{"ps", get("/v1.51/containers/json"), "[" + object + "]", ""},
+		{"images", get("/v1.51/images/json"), "[" + object + "]", ""},
+		{"inspect", get("/v1.51/containers/" + id("aa") + "/json"), object, ""},
+		{"stats", get("/v1.51/containers/" + id("aa") + "/stats?stream=0"), object, ""},
+		{"stats that go on", get("/v1.51/containers/" + id("aa") + "/stats?stream=1"), object, ""},
+		{"version", get("/v1.51/version"), object, ""},
+		{"create", post("/v1.51/containers/create", `{"Image":"lab/web:1"}`), object, ""},
+		{"an error", get("/v1.51/containers/json"), object, "500 Internal Server Error"},
+		{"a notice", post("/v1.51/containers/"+id("aa")+"/start", ""), object, "204 No Content\r\nX-Jumpsuite-Notice: evil \xc2\x9b0m"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newCluster(t)
+			c.Dial = func(context.Context, FarHost) (net.Conn, error) {
+				ours, theirs := net.Pipe()
+				go answerAll(theirs, tt.body, tt.error)
+				return ours, nil
+			}
+			a := c.ask("dev", on(tt.raw, "X-Jumpsuite-Host: i-1"))
+			said := a.body + strings.Join(c.notes, " ") + strings.Join(a.header["X-Jumpsuite-Notice"], "")
+			if !strings.Contains(said, "evil") {
+				t.Fatalf("got %d %s", a.status, said)
+			}
+			for _, bad := range []string{"\\u001b", "\\u0007", "\x1b", "\u009b"} {
+				if strings.Contains(said, bad) {
+					t.Errorf("got %d %q", a.status, said)
+					break
+				}
+			}
+		})
+	}
+}
+
+// A host cannot fill the memory of a gate with one answer that has no end.
+func TestAnObjectHasAnEnd(t *testing.T) {
+	c := newCluster(t)
+	c.Dial = func(context.Context, FarHost) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go answerAll(theirs, `{"name":"`+strings.Repeat("x", 2*maxObject)+`"}`, "")
+		return ours, nil
+	}
+	a := c.ask("dev", on(get("/v1.51/containers/"+id("aa")+"/stats?stream=1"), "X-Jumpsuite-Host: i-1"))
+	all := c.log.all()
+	if last := all[len(all)-1]; last.Result == nil || !strings.Contains(last.Result.Error, "an object of more than") || len(a.body) > 100 {
+		t.Errorf("got %d bytes, recorded %+v", len(a.body), last)
+	}
+}
+
+// answerAll answers look-ups with a container or an image, and all else with body.
+func answerAll(conn net.Conn, body, status string) {
+	br := bufio.NewReader(conn)
+	for {
+		r, err := http.ReadRequest(br)
+		if err != nil {
+			return
+		}
+		io.Copy(io.Discard, r.Body)
+		b, s := body, status
+		if s == "" {
+			s = "200 OK"
+		}
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/v1.51/jumpsuite/images"):
+			b, s = fmt.Sprintf(`{"Id":%q,"RepoTags":["lab/web:1"]}`, imgID), "200 OK"
+		case strings.HasPrefix(r.URL.Path, "/v1.51/jumpsuite/"):
+			o := outlook{outline: outline{ID: id("aa"), Name: "/web"}, Type: "web"}
+			o.Config.Image = "lab/web:1"
+			known, _ := json.Marshal(o)
+			b, s = string(known), "200 OK"
+		}
+		if strings.HasPrefix(s, "204") {
+			fmt.Fprintf(conn, "HTTP/1.1 %s\r\n\r\n", s)
+			continue
+		}
+		fmt.Fprintf(conn, "HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", s, len(b), b)
+	}
+}

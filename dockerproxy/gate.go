@@ -307,6 +307,7 @@ func (g *Gate) host() string {
 
 // tell says something to a caller beside the answer.
 func (g *Gate) tell(c Caller, text string) {
+	text = visibleText(text) // a host's words may be in it
 	g.log().Info(text, "user", c.User)
 	if g.Notify != nil {
 		g.Notify(c, text)

@@ -30,8 +30,9 @@ func servePull(x *exchange) error {
 	return withoutLogin(x.streamAs(a, still(q), x.copyMessages), missing)
 }
 
-// copyMessages passes on what the Engine tells of a pull. The registry's words are
-// in it, and must not drive the caller's terminal.
+// copyMessages passes on a stream of objects. Others' words are in it (a
+// registry's, those of a host that is not ours any more), and must not drive the
+// caller's terminal.
 func (x *exchange) copyMessages(src *source, in framing) (int64, error) {
 	return copyObjects(x.conn.conn, src, in, func(m *json.RawMessage) any { return json.RawMessage(visible(*m)) })
 }

@@ -68,13 +68,13 @@ func servePing(x *exchange) error {
 	return err
 }
 
-// pass asks the Engine and answers with what it says, unchanged.
+// pass asks the Engine and answers with what it says.
 func (x *exchange) pass(a *ask) error {
 	body, ans, err := x.fetch(a)
 	if err != nil {
 		return engineRefusal(err)
 	}
-	return x.reply(ans.status, "application/json", body)
+	return x.reply(ans.status, "application/json", visible(body))
 }
 
 func serveVersion(x *exchange) error {
@@ -310,6 +310,6 @@ func serveStats(x *exchange) error {
 	if x.query == nil || x.query.Get("stream") == "" {
 		x.query = setQuery(x.query, "stream", "1")
 	}
-	return x.stream(&ask{method: http.MethodGet, path: "/containers/" + t.ID + "/stats", query: x.query},
-		still(x.question(policy.DockerStats, t.resource())), nil)
+	return x.streamAs(&ask{method: http.MethodGet, path: "/containers/" + t.ID + "/stats", query: x.query},
+		still(x.question(policy.DockerStats, t.resource())), x.copyMessages)
 }
