@@ -13,10 +13,14 @@ import (
 // errGroupsChanged is why a stream ends whose caller has left a group.
 var errGroupsChanged = errors.New("you are not in a group any more that this is allowed to")
 
+// errUnresolved is why the streams end of a caller whom the user database does not
+// know any more, or as another.
+var errUnresolved = errors.New("the user database does not say any more who you are")
+
 // Recheck looks, in intervals until ctx ends, which groups the callers have that
-// have a stream open, and ends the streams that are not allowed with them. A
-// caller who cannot be resolved any more has none. Callers of other machines are
-// looked at there.
+// have a stream open, and ends the streams that are not allowed with them. Those of
+// a caller who cannot be resolved any more all end: whether he is in a group that
+// is denied something is not known. Callers of other machines are looked at there.
 func (g *Gate) Recheck(ctx context.Context, every time.Duration, groups Groups) {
 	repeat(ctx, every, func() { g.recheck(ctx, groups) })
 }
@@ -54,9 +58,16 @@ func (g *Gate) recheck(ctx context.Context, groups Groups) {
 		}
 		if err != nil || user != o.User {
 			g.log().Warn("a caller cannot be resolved any more", "user", o.User, "err", err)
-			names = nil
+			endAll(streams)
+			continue
 		}
 		g.regroup(streams, names)
+	}
+}
+
+func endAll(streams []*stream) {
+	for _, s := range streams {
+		s.cancel(errUnresolved)
 	}
 }
 

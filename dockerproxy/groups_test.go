@@ -16,17 +16,22 @@ import (
 // Who leaves a group loses what runs by it, and not only what he begins.
 func TestAStreamEndsWhenItsCallerLeavesTheGroup(t *testing.T) {
 	for name, tt := range map[string]struct {
+		user   string
 		groups []string
 		err    error
-		ends   bool
+		ends   error // nil: it goes on
 	}{
-		"left":    {nil, nil, true},
-		"unknown": {[]string{"developers"}, errors.New("no such user"), true},
-		"another": {[]string{"developers", "more"}, nil, false},
+		"left":         {"dev", nil, nil, errGroupsChanged},
+		"denied":       {"dev", []string{"developers", "suspended"}, nil, errGroupsChanged},
+		"unknown":      {"dev", []string{"developers"}, errors.New("no such user"), errUnresolved},
+		"another user": {"new", []string{"developers"}, nil, errUnresolved},
+		"another":      {"dev", []string{"developers", "more"}, nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t, newFakeEngine(t).socket, "test")
-			h.gate.SetPolicy(mustPolicy(t, strings.Replace(testPolicy, "[user:dev, user:other]", "[group:developers]", 1)))
+			h.gate.SetPolicy(mustPolicy(t, strings.Replace(testPolicy, "[user:dev, user:other]", "[group:developers]", 1)+`
+  - {name: suspended, effect: deny, principals: [group:suspended], actions: [docker.exec], environments: ["*"]}
+`))
 			caller := Caller{UID: 1001}
 			caller.User, caller.Groups = "dev", []string{"developers"}
 			h.serveAs("member", caller)
@@ -34,10 +39,10 @@ func TestAStreamEndsWhenItsCallerLeavesTheGroup(t *testing.T) {
 			var asked atomic.Int32
 			go h.gate.Recheck(h.ctx, 20*time.Millisecond, func(_ context.Context, uid int) (string, []string, error) {
 				asked.Add(1)
-				return "dev", tt.groups, tt.err
+				return tt.user, tt.groups, tt.err
 			})
 			eventually(t, "the groups were looked at", func() bool { return asked.Load() > 0 })
-			if !tt.ends {
+			if tt.ends == nil {
 				io.WriteString(conn, "still")
 				if b := make([]byte, 5); !func() bool { _, err := io.ReadFull(br, b); return err == nil && string(b) == "still" }() {
 					t.Errorf("got %q, want the stream to go on", b)
@@ -48,7 +53,7 @@ func TestAStreamEndsWhenItsCallerLeavesTheGroup(t *testing.T) {
 				t.Errorf("got %v, want an end", err)
 			}
 			eventually(t, "its close says why", func() bool {
-				return slices.ContainsFunc(h.log.all(), func(e audit.Event) bool { return e.Kind == audit.Close && e.Result.Error == errGroupsChanged.Error() })
+				return slices.ContainsFunc(h.log.all(), func(e audit.Event) bool { return e.Kind == audit.Close && e.Result.Error == tt.ends.Error() })
 			})
 		})
 	}
