@@ -2,6 +2,7 @@ package dockerproxy
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -189,31 +190,38 @@ func isShortage(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ECONNABORTED)
 }
 
-func writeRefusal(w io.Writer, r *Refusal, last bool) error {
-	return writeRefusalWith(w, r, "", last)
+// sendAway refuses a connection, whatever is asked on it. All that counts of that
+// is whether the answer may have a body.
+func sendAway(conn net.Conn, r *Refusal) {
+	const head = http.MethodHead + " "
+	b := make([]byte, len(head))
+	conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	n, _ := io.ReadFull(conn, b)
+	writeRefusal(conn, r, "", true, string(b[:n]) == head)
 }
 
 // refuse writes a refusal. A jump server's gate is told that it is one of the
 // gate's, and by which rule.
 func (c *connection) refuse(r *Refusal, last bool) error {
+	bare := c.req.method == http.MethodHead // the answer to a HEAD ends with its head
 	if r.Fault {
-		return writeRefusalWith(c.conn, r, faultHeader+": 1\r\n", last)
+		return writeRefusal(c.conn, r, faultHeader+": 1\r\n", last, bare)
 	}
 	if r.Engine || !c.caller.fromFar() {
-		return writeRefusal(c.conn, r, last)
+		return writeRefusal(c.conn, r, "", last, bare)
 	}
-	rule := r.Rule
-	if rule == "" {
-		rule = "gate"
-	}
-	return writeRefusalWith(c.conn, r, refusedHeader+": "+rule+"\r\n", last)
+	return writeRefusal(c.conn, r, refusedHeader+": "+cmp.Or(r.Rule, "gate")+"\r\n", last, bare)
 }
 
-func writeRefusalWith(w io.Writer, r *Refusal, header string, last bool) error {
+// writeRefusal writes a refusal; bare is one without its body.
+func writeRefusal(w io.Writer, r *Refusal, header string, last, bare bool) error {
 	body := r.body()
 	b := appendHead(nil, r.Status, "application/json", int64(len(body)), last)
-	b = append(b, header...)
-	_, err := w.Write(append(append(b, "\r\n"...), body...))
+	b = append(append(b, header...), "\r\n"...)
+	if !bare {
+		b = append(b, body...)
+	}
+	_, err := w.Write(b)
 	return err
 }
 

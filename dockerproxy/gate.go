@@ -204,7 +204,7 @@ func (g *Gate) welcome(ctx context.Context, conn net.Conn, identify func(context
 	if err != nil {
 		g.turnAway("caller not identified", "err", err)
 		r := forbidden("", "it is not known who you are: %v", err)
-		writeRefusal(conn, r, true)
+		sendAway(conn, r)
 		return
 	}
 	g.ServeConn(ctx, conn, caller)
@@ -221,7 +221,7 @@ func (g *Gate) serveConn(ctx context.Context, conn net.Conn, caller Caller, flee
 	defer g.survive()
 	if r := g.enter(caller.owner()); r != nil {
 		g.turnAway(r.Text, "user", caller.User, "uid", caller.UID)
-		writeRefusal(conn, r, true)
+		sendAway(conn, r)
 		return
 	}
 	defer g.leave(caller.owner())

@@ -204,6 +204,7 @@ type request struct {
 // readRequest reads a request's head from br. The errors are *Refusal, or what
 // reading the connection gave.
 func readRequest(br *bufio.Reader, r *request) error {
+	r.method = ""
 	if err := readHead(br, &r.head); err != nil {
 		return err
 	}

@@ -152,7 +152,10 @@ func TestConnectionsThatAreTurnedAwayAreLoggedTogether(t *testing.T) {
 	said := keepLog(g)
 	for range 1000 {
 		ours, theirs := net.Pipe()
-		go io.Copy(io.Discard, ours)
+		go func() {
+			io.WriteString(ours, "HEAD ")
+			io.Copy(io.Discard, ours)
+		}()
 		g.welcome(t.Context(), theirs, func(context.Context, net.Conn) (Caller, error) { return Caller{}, errors.New("nobody") })
 		ours.Close()
 	}

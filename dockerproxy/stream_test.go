@@ -399,3 +399,47 @@ func TestOneCallerCannotTakeAllConnections(t *testing.T) {
 		t.Errorf("another caller: got %d, want 200", a.status)
 	}
 }
+
+// Docker asks with HEAD first. A body behind the answer would be taken for an
+// answer that nobody asked for, and docker says so.
+func TestTheAnswerToAHeadHasNoBody(t *testing.T) {
+	h := newHarness(t, newFakeEngine(t).socket, "test", func(g *Gate) { g.Connections = 2 })
+	const elsewhere = "HEAD /_ping HTTP/1.1\r\nHost: x\r\nX-Jumpsuite-Host: elsewhere\r\n\r\n"
+	socket := h.socket("dev")
+	for name, raw := range map[string]string{"refused": elsewhere, "no operation": "HEAD /v1.41/info HTTP/1.1\r\nHost: x\r\n\r\n"} {
+		if all := everything(t, socket, raw); !strings.HasPrefix(all, "HTTP/1.1 4") || !strings.HasSuffix(all, "\r\n\r\n") || strings.Contains(all, "jumpsuite:") {
+			t.Errorf("%s: got %q, want a head and no more", name, all)
+		}
+	}
+	for range 2 {
+		c := connect(t, socket)
+		io.WriteString(c, get("/_ping"))
+		readAnswer(bufio.NewReader(c))
+	}
+	if all := everything(t, socket, elsewhere); !strings.HasPrefix(all, "HTTP/1.1 429") || !strings.HasSuffix(all, "\r\n\r\n") {
+		t.Errorf("one connection too many: got %q, want a head and no more", all)
+	}
+	if all := everything(t, socket, get("/_ping")); !strings.Contains(all, "too many connections") {
+		t.Errorf("one connection too many, with GET: got %q", all)
+	}
+}
+
+func connect(t *testing.T, socket string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c
+}
+
+// everything is all that comes on a connection for a request, until it ends.
+func everything(t *testing.T, socket, raw string) string {
+	t.Helper()
+	c := connect(t, socket)
+	io.WriteString(c, raw)
+	all, _ := io.ReadAll(c)
+	return string(all)
+}

@@ -283,6 +283,8 @@ func TestWhatChoosesADaemonOrAConfigurationIsRefused(t *testing.T) {
 		{"-c x ps", 125, "--context is not available"},
 		{"--tls ps", 125, "--tls is not available"},
 		{"--tlsverify=false ps", 125, "--tlsverify is not available"},
+		{"pull --disable-content-trust=false registry.test/app:1", 125, "content trust is not available"},
+		{"run --disable-content-trust=false --rm lab/web:1 true", 125, "content trust is not available"},
 		{"--nonsense ps", 125, "unknown flag: --nonsense"},
 		{"build .", 126, "what is: ps images logs"},
 		{"container ls", 126, `"container" is not available here`},
@@ -291,7 +293,11 @@ func TestWhatChoosesADaemonOrAConfigurationIsRefused(t *testing.T) {
 		{"ps --nonsense", 125, "unknown flag: --nonsense"},
 		{"cp web:/etc/passwd .", 126, `"cp" is not available here`},
 	} {
-		docker(t, h, "", strings.Fields(tt.args)...).expect(t, tt.args, tt.code, "", tt.err)
+		r := docker(t, h, "", strings.Fields(tt.args)...)
+		r.expect(t, tt.args, tt.code, "", tt.err)
+		if strings.Contains(r.err, "nsolicited") {
+			t.Errorf("%s: an answer that nobody asked for: %s", tt.args, r.err)
+		}
 	}
 }
 
