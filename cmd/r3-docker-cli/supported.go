@@ -12,10 +12,14 @@ import (
 // Docker marks options that need a certain Engine. They are refused when given
 // to another one, and its help does not show them; both in docker's own words.
 
-// check refuses options of cmd that the Engine does not know. It asks the
-// Engine only when one was given that is marked.
+// check refuses options of cmd that the Engine does not know, and content trust,
+// for which docker would ask a server by itself. It asks the Engine only when one
+// was given that is marked.
 func (d *docker) check(cmd *cobra.Command, _ []string) error {
 	var errs []error
+	if f := cmd.Flags().Lookup("disable-content-trust"); f != nil && f.Value.String() == "false" {
+		return unavailable(exitOurs, "the policy says which images may be run, by digest where that matters", "content trust is not available: nobody is asked for signatures here")
+	}
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if why := d.unsupported(f); why != "" {
 			errs = append(errs, fmt.Errorf("%q %s", "--"+f.Name, why))
