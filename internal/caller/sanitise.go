@@ -100,17 +100,21 @@ const (
 func raiseLimits() error {
 	for _, resource := range raise {
 		if err := setLimit(resource, unix.RLIM_INFINITY, unix.RLIM_INFINITY); err != nil {
-			return cli.Errorf(cli.ExitNotAllowed, "call it without ulimit; root here lacks CAP_SYS_RESOURCE, and cannot raise them",
-				"the resource limits of the caller (number %d) cannot be raised: %w", resource, err)
+			return tooLow(resource, err)
 		}
 	}
 	if err := setLimit(unix.RLIMIT_NOFILE, files, fewFiles); err != nil {
-		return fmt.Errorf("raise the number of open files: %w", err)
+		return tooLow(unix.RLIMIT_NOFILE, err)
 	}
 	if err := setLimit(unix.RLIMIT_CORE, 0, 0); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)
 	}
 	return nil
+}
+
+func tooLow(resource int, err error) error {
+	return cli.Errorf(cli.ExitNotAllowed, "call it without ulimit; root here lacks CAP_SYS_RESOURCE, and cannot raise them",
+		"the resource limits of the caller (number %d) cannot be raised: %w", resource, err)
 }
 
 // setLimit sets soft and hard limit to want; where that is not permitted, to
