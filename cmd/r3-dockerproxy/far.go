@@ -14,6 +14,8 @@ import (
 	"time"
 	"unicode"
 
+	"golang.org/x/sys/unix"
+
 	"jumpsuite/dockerproxy"
 	"jumpsuite/internal/audit"
 	"jumpsuite/internal/cli"
@@ -50,6 +52,8 @@ type far struct {
 	open   map[*tunnel.Conn]struct{}
 	turned int       // connections of users of this host, since
 	toldAt time.Time // the log was told
+
+	told sync.Once // the log was told that the kernel does not tell
 }
 
 // agentCheck is what is done about the SSM session behind a connection.
@@ -116,15 +120,27 @@ func temporary(ctx context.Context, err error) bool {
 func (f *far) mayComeIn(conn net.Conn) bool {
 	w, err := loopback.Open(conn)
 	if err != nil {
+		f.blind(err)
 		return true
 	}
 	defer w.Close()
 	peer, err := w.Peer()
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		f.blind(err)
+	}
 	if err != nil || peer.Inode != 0 && (peer.UID == 0 || peer.UID == os.Geteuid()) {
 		return true
 	}
 	f.turnAway(peer.UID)
 	return false
+}
+
+// blind says, once, what is not done where the kernel does not tell what is at the
+// other end of a connection.
+func (f *far) blind(err error) {
+	f.told.Do(func() {
+		f.log.Warn("the kernel does not tell what is at the other end of connections (sock_diag): users of this host are not turned away from the port, and what is typed waits for what is sent in bulk beside it", "err", err)
+	})
 }
 
 // turnedEvery is how often the log says that users of this host were turned away.

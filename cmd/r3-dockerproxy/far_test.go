@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -369,4 +370,20 @@ func TestAUserOfTheHostTakesNoPlaceOfASession(t *testing.T) {
 		t.Error(err)
 	}
 	eventually(t, "the log names who it was", func() bool { return p.said("by uid 65534") })
+}
+
+func TestItIsSaidOnceWhereTheKernelDoesNotTellWhoConnects(t *testing.T) {
+	var log bytes.Buffer
+	f := &far{log: slog.New(slog.NewTextHandler(&log, nil))}
+	one, other := net.Pipe() // no socket, so that the kernel cannot be asked about it
+	defer one.Close()
+	defer other.Close()
+	for range 2 {
+		if !f.mayComeIn(one) {
+			t.Error("turned away; want the keys to decide")
+		}
+	}
+	if n := strings.Count(log.String(), "the kernel does not tell"); n != 1 {
+		t.Errorf("said %d times, want once: %s", n, log.String())
+	}
 }
