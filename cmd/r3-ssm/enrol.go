@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"strings"
@@ -20,7 +21,8 @@ import (
 const instanceFile = "/var/lib/cloud/data/instance-id"
 
 func enrolFlags() []urfave.Flag {
-	return append(placeFlags(),
+	return append(placeFlags()[1:],
+		&urfave.StringSliceFlag{Name: "cluster", Usage: "`NAME` of the ECS cluster; a jump server may have several: give it once for each"},
 		&urfave.StringFlag{Name: "role", Usage: "what this machine is: `host|jump-server`"},
 		&urfave.StringFlag{Name: "instance", Usage: "`ID` of this machine's instance; none: what cloud-init says"},
 		&urfave.StringFlag{Name: "keys", Value: keys.Folder, Usage: "`FOLDER` of this machine's key, and of those that are fetched"},
@@ -33,28 +35,35 @@ var roles = map[string]keys.Role{"host": keys.Hosts, "jump-server": keys.JumpSer
 // enrolled publishes this machine's keys and fetches the others', once: a timer
 // does it again.
 func enrolled(ctx context.Context, c *urfave.Context, log *slog.Logger) error {
-	place, err := placeOf(c)
-	if err != nil {
-		return err
-	}
+	clusters := c.StringSlice("cluster")
 	role, ok := roles[c.String("role")]
-	if !ok {
+	switch {
+	case len(clusters) == 0:
+		return cli.Usage("give --cluster NAME", "no cluster is given")
+	case role == keys.Hosts && len(clusters) > 1:
+		return cli.Usage("give the one that its ECS agent has joined", "a host is in one cluster, and %d are given", len(clusters))
+	case !ok:
 		return cli.Usage("give --role host, or --role jump-server", "--role %q is none", c.String("role"))
 	}
 	instance, err := instanceOf(c.String("instance"))
 	if err != nil {
 		return err
 	}
-	cfg, err := awsconfig.Load(ctx, awsconfig.Options{Region: place.Region, Endpoint: place.Endpoint, Name: "r3-ssm"})
+	cfg, err := awsconfig.Load(ctx, awsconfig.Options{Region: c.String("region"), Endpoint: c.String("endpoint"), Name: "r3-ssm"})
 	if err != nil {
 		return err
 	}
-	m := enrol.Machine{API: ssm.NewFromConfig(cfg), Cluster: place.Cluster, Role: role, Instance: instance, Log: log,
+	m := enrol.Machine{API: ssm.NewFromConfig(cfg), Region: cfg.Region, Role: role, Instance: instance, Log: log,
 		Store: keys.Store{Dir: c.String("keys"), Owner: os.Geteuid()}}
-	if c.Bool("forget") {
-		return m.Forget(ctx)
+	var errs []error
+	for _, m.Cluster = range clusters { // what fails with one is no reason to leave the others out
+		if c.Bool("forget") {
+			errs = append(errs, m.Forget(ctx))
+		} else {
+			errs = append(errs, m.Run(ctx))
+		}
 	}
-	return m.Run(ctx)
+	return errors.Join(errs...)
 }
 
 func instanceOf(given string) (string, error) {

@@ -42,14 +42,22 @@ func TestAHostAndAJumpServerGetToKnowEachOther(t *testing.T) {
 			t.Errorf("%s does not know %s: %v", tt.who, tt.other, err)
 		}
 	}
+	if err := enrols("jump-server", second, "--cluster", "test"); err != nil || count(l, "PutParameter") != 3 {
+		t.Errorf("in two clusters at a time: %v, published %d times, want once more", err, count(l, "PutParameter"))
+	}
 	if err := enrols("host", first, "--forget"); err != nil || count(l, "DeleteParameter") != 1 {
 		t.Errorf("forget: %v", err)
 	}
 	for _, tt := range []struct{ role, instance, want string }{
 		{"", first, `--role "" is none`},
+		{"several", first, "a host is in one cluster, and 2 are given"},
 		{"host", "web-1", `"web-1" is no instance id`},
 	} {
-		if err := enrols(tt.role, tt.instance); err == nil || !strings.Contains(err.Error(), tt.want) || cli.ExitCode(err) != cli.ExitUsage {
+		var more []string
+		if tt.role == "several" {
+			tt.role, more = "host", []string{"--cluster", "test"}
+		}
+		if err := enrols(tt.role, tt.instance, more...); err == nil || !strings.Contains(err.Error(), tt.want) || cli.ExitCode(err) != cli.ExitUsage {
 			t.Errorf("%s %s: got %v, want %q", tt.role, tt.instance, err, tt.want)
 		}
 	}

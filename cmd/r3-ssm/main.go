@@ -40,7 +40,11 @@ func main() { cli.Main("r3-ssm", run) }
 const defaultDocument = "jumpsuite-docker"
 
 func run(ctx context.Context, args []string, stdio cli.Stdio) error {
-	if err := commandline.Once(args, "cluster", "region", "endpoint", "document", "listen", "mode", "idle", "uid", "role", "instance", "keys"); err != nil {
+	once := []string{"region", "endpoint", "document", "listen", "mode", "idle", "uid", "role", "instance", "keys"}
+	if len(args) < 2 || args[1] != "enrol" { // a machine may enrol in several
+		once = append(once, "cluster")
+	}
+	if err := commandline.Once(args, once...); err != nil {
 		return err
 	}
 	app := &urfave.App{

@@ -40,6 +40,7 @@ type API interface {
 type Machine struct {
 	API      API
 	Cluster  string
+	Region   string    // where the cluster is
 	Role     keys.Role // its own
 	Instance string    // its EC2 instance id
 	Store    keys.Store
@@ -48,6 +49,7 @@ type Machine struct {
 
 var (
 	clusterForm  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$`)
+	regionForm   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 	instanceForm = regexp.MustCompile(`^m?i-[0-9a-f]{8,17}$`)
 )
 
@@ -58,6 +60,8 @@ func (m Machine) check() error {
 	switch {
 	case !clusterForm.MatchString(m.Cluster):
 		return fmt.Errorf("enrol: %q is no name of a cluster", m.Cluster)
+	case !regionForm.MatchString(m.Region):
+		return fmt.Errorf("enrol: %q is no name of a region", m.Region)
 	case !instanceForm.MatchString(m.Instance):
 		return fmt.Errorf("enrol: %q is no id of an instance", m.Instance)
 	case m.Role != keys.Hosts && m.Role != keys.JumpServers:
@@ -92,7 +96,7 @@ func (m Machine) Run(ctx context.Context) error {
 	if err := m.publish(ctx, all[m.own()]); err != nil {
 		return err
 	}
-	return m.Store.Fetched(m.others(), m.entries(all))
+	return m.Store.Fetched(m.others(), m.place(), m.entries(all))
 }
 
 // fetch reads all there is of the cluster, by name.
@@ -180,8 +184,12 @@ func parse(instance, value string) (ids []tunnel.KeyID, err error) {
 	return ids, nil
 }
 
-// Forget takes back what this machine published: it is not trusted any more by
-// those who fetch after that.
+// place tells apart what is fetched of several clusters: regions have some of the
+// same name. Neither has a dot.
+func (m Machine) place() string { return m.Region + "." + m.Cluster }
+
+// Forget takes back what this machine published, and trusts none of the cluster's
+// any more: nor is it trusted by those who fetch after that.
 func (m Machine) Forget(ctx context.Context) error {
 	if err := m.check(); err != nil {
 		return err
@@ -191,7 +199,7 @@ func (m Machine) Forget(ctx context.Context) error {
 	if err != nil && !errors.As(err, &none) {
 		return fmt.Errorf("take back this machine's keys, %s: %w", m.own(), err)
 	}
-	return nil
+	return m.Store.Forget(m.others(), m.place())
 }
 
 func (m Machine) log() *slog.Logger {

@@ -47,7 +47,7 @@ func startLab(t *testing.T) (*lab.Lab, *ssm.Client) {
 
 func machine(t *testing.T, api API, role keys.Role, instance string) Machine {
 	t.Helper()
-	return Machine{API: api, Cluster: "prod", Role: role, Instance: instance,
+	return Machine{API: api, Cluster: "prod", Region: "eu-central-1", Role: role, Instance: instance,
 		Store: keys.Store{Dir: t.TempDir(), Admin: t.TempDir(), Owner: os.Geteuid()}}
 }
 
@@ -120,6 +120,35 @@ func puts(l *lab.Lab) (n int) {
 	return n
 }
 
+// A jump server may have several clusters: what is fetched of one takes nothing
+// away of the others.
+func TestTheHostsOfSeveralClustersAreKnownTogether(t *testing.T) {
+	_, api := startLab(t)
+	in := func(m Machine, cluster, region string) Machine {
+		m.Cluster, m.Region = cluster, region
+		return m
+	}
+	jump := machine(t, api, keys.JumpServers, "i-0aaaaaaaaaaaaaaaa")
+	prod, test := machine(t, api, keys.Hosts, "i-0bbbbbbbbbbbbbbb1"), machine(t, api, keys.Hosts, "i-0bbbbbbbbbbbbbbb2")
+	test.Cluster = "test"
+	run(t, prod, test)
+	run(t, jump, in(jump, "test", "eu-central-1"), in(jump, "empty", "eu-west-1"), jump)
+	knows := func(h Machine) bool {
+		set, err := jump.Store.Load(keys.Hosts)
+		ids, _ := h.Store.Public()
+		return err == nil && set.TrustsAs(ids[0], h.Instance)
+	}
+	if !knows(prod) || !knows(test) {
+		t.Errorf("knows prod's %v, test's %v; want both", knows(prod), knows(test))
+	}
+	if err := in(jump, "test", "eu-central-1").Forget(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !knows(prod) || knows(test) {
+		t.Errorf("after test was forgotten: knows prod's %v, test's %v", knows(prod), knows(test))
+	}
+}
+
 // While a machine changes its key, both are trusted.
 func TestTheNextKeyIsTrustedBeforeItIsUsed(t *testing.T) {
 	_, api := startLab(t)
@@ -160,10 +189,12 @@ func TestWhatIsNotUnderstoodIsLeftOut(t *testing.T) {
 }
 
 func TestWhoCannotEnrol(t *testing.T) {
-	good := Machine{Cluster: "prod", Role: keys.Hosts, Instance: "i-0aaaaaaaaaaaaaaaa"}
+	good := Machine{Cluster: "prod", Region: "eu-central-1", Role: keys.Hosts, Instance: "i-0aaaaaaaaaaaaaaaa"}
 	for name, change := range map[string]func(*Machine){
 		"a cluster with a slash":  func(m *Machine) { m.Cluster = "prod/hosts" },
 		"no instance":             func(m *Machine) { m.Instance = "" },
+		"no region":               func(m *Machine) { m.Region = "" },
+		"a region with a path":    func(m *Machine) { m.Region = "eu/../x" },
 		"an instance with a path": func(m *Machine) { m.Instance = "i-0aaaaaaaa/../x" },
 		"a role that is none":     func(m *Machine) { m.Role = "admins" },
 	} {

@@ -3,7 +3,8 @@
 //
 // A machine makes its own key at first use. Of the others it knows by two kinds
 // of lists: what an administrator wrote (trusted, revoked), and what was fetched
-// from SSM Parameter Store (jump-servers, hosts; package enrol). A line is a key
+// from SSM Parameter Store (jump-servers@PLACE, hosts@PLACE; package enrol), a
+// list for each region and cluster that this machine has to do with. A line is a key
 // and the name of who has it, an EC2 instance's id as a rule. A key that was
 // revoked is not trusted, whoever else says so. A list that cannot be read or
 // understood makes nobody trusted.
@@ -296,17 +297,37 @@ type Set struct {
 // administrator named. On an error nobody is trusted.
 func (s Store) Load(role Role) (*Set, error) {
 	set := &Set{}
-	for _, list := range []struct {
-		path string
-		into *[]Entry
-	}{{s.own(string(role)), &set.entries}, {s.admin(trustedFile), &set.entries}, {s.admin(revokedFile), &set.revoked}} {
-		entries, err := s.list(list.path)
+	fetched, err := s.fetched(role)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range append(fetched, s.admin(trustedFile)) {
+		entries, err := s.list(path)
 		if err != nil {
 			return nil, err
 		}
-		*list.into = append(*list.into, entries...)
+		set.entries = append(set.entries, entries...)
+	}
+	set.revoked, err = s.list(s.admin(revokedFile))
+	if err != nil {
+		return nil, err
 	}
 	return set, nil
+}
+
+// fetched are the lists that there are of a role: one for each place.
+func (s Store) fetched(role Role) (paths []string, err error) {
+	dir := or(s.Dir, Folder)
+	files, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, &FileError{Path: dir, Err: errors.Unwrap(err)}
+	}
+	for _, f := range files {
+		if strings.HasPrefix(f.Name(), string(role)+"@") {
+			paths = append(paths, filepath.Join(dir, f.Name()))
+		}
+	}
+	return paths, nil
 }
 
 // list reads a list; one that is not there is empty.
@@ -391,9 +412,34 @@ func (s *Set) Entries() (list []Entry) {
 // Revoked are those who are not trusted any more.
 func (s *Set) Revoked() []Entry { return s.revoked }
 
-// Fetched puts a list in place that was fetched.
-func (s Store) Fetched(role Role, entries []Entry) error {
-	return s.write(s.own(string(role)), format(entries), 0o644)
+// Fetched puts in place what was fetched of one place, a cluster. Those of other
+// places stay as they are.
+func (s Store) Fetched(role Role, place string, entries []Entry) error {
+	path, err := s.fetchedFile(role, place)
+	if err != nil {
+		return err
+	}
+	return s.write(path, format(entries), 0o644)
+}
+
+// Forget takes away what was fetched of one place: who is known from there alone
+// is not trusted any more.
+func (s Store) Forget(role Role, place string) error {
+	path, err := s.fetchedFile(role, place)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("forget the keys of %s: %w", place, err)
+	}
+	return nil
+}
+
+func (s Store) fetchedFile(role Role, place string) (string, error) {
+	if err := CheckName(place); err != nil || place == Any {
+		return "", fmt.Errorf("%q is no name of a place that keys are fetched from", place)
+	}
+	return s.own(string(role) + "@" + place), nil
 }
 
 func format(entries []Entry) []byte {

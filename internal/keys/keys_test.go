@@ -119,7 +119,7 @@ func TestWhoIsTrusted(t *testing.T) {
 	if set, err := s.Load(Hosts); err != nil || set.Trusts(a) {
 		t.Fatalf("without lists: %v, %v", set, err)
 	}
-	if err := s.Fetched(Hosts, []Entry{{a, "i-1"}, {b, "i-2"}}); err != nil {
+	if err := s.Fetched(Hosts, "r.c", []Entry{{a, "i-1"}, {b, "i-2"}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range []Entry{{c, Any}, {d, "i-4"}} {
@@ -186,10 +186,10 @@ func TestAListThatIsWrongMakesNobodyTrusted(t *testing.T) {
 		{"writable by all", good, 0o646, "mode 0646"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			for _, list := range []string{"hosts", "trusted", "revoked"} {
+			for _, list := range []string{"hosts@r.c", "trusted", "revoked"} {
 				s := newStore(t)
 				path := s.admin(list)
-				if list == "hosts" {
+				if list == "hosts@r.c" {
 					path = s.own(list)
 				}
 				put(t, path, tt.text, tt.mode)
