@@ -1,6 +1,7 @@
 // Session measures what a session to a host costs, through the lab's relay, with
 // the limits of the agent and of the service on: how much goes up and down, how late
-// an echo is, alone and beside a download, and what an open session takes in memory.
+// an echo is, alone and beside a download, and what an open session takes in memory;
+// the same in streams of a tunnel; and the lists of fifty hosts against that of one.
 //
 // What one session can carry down is bounded by the agent, which reads a KiB, sends it and
 // sleeps for a millisecond. The yardstick is that loop alone, on this machine in
@@ -65,6 +66,8 @@ func run(ctx context.Context, long, delay time.Duration) error {
 		func() error { return up(ctx, long) },
 		func() error { return down(ctx, long) },
 		func() error { return echo(ctx, long, delay) },
+		func() error { return through(ctx, long, delay) },
+		func() error { return table(ctx, delay) },
 		func() error { return memory(ctx) },
 	} {
 		if err := measure(); err != nil {
@@ -118,6 +121,16 @@ func swallow(c net.Conn) {
 
 // open opens a session, and reads that the far side is there.
 func open(ctx context.Context, env []string, document string) (*session.Session, error) {
+	s, err := begin(ctx, env, document)
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.ReadFull(s, make([]byte, 1))
+	return s, err
+}
+
+// begin opens a session.
+func begin(ctx context.Context, env []string, document string) (*session.Session, error) {
 	value := func(name string) string {
 		for _, v := range env {
 			if found, ok := strings.CutPrefix(v, name+"="); ok {
@@ -128,12 +141,7 @@ func open(ctx context.Context, env []string, document string) (*session.Session,
 	}
 	keys := credentials.NewStaticCredentialsProvider(value("AWS_ACCESS_KEY_ID"), value("AWS_SECRET_ACCESS_KEY"), "")
 	api := ssm.NewFromConfig(aws.Config{Region: value("AWS_REGION"), BaseEndpoint: aws.String(value("AWS_ENDPOINT_URL")), Credentials: keys})
-	s, err := session.Start(ctx, session.Config{API: api, Credentials: keys, Region: value("AWS_REGION"), Target: host, Document: document})
-	if err != nil {
-		return nil, err
-	}
-	_, err = io.ReadFull(s, make([]byte, 1))
-	return s, err
+	return session.Start(ctx, session.Config{API: api, Credentials: keys, Region: value("AWS_REGION"), Target: host, Document: document})
 }
 
 const mb = 1e6
@@ -224,7 +232,7 @@ func echo(ctx context.Context, long, delay time.Duration) error {
 	return keystrokes(s, "echo beside a download", long, delay)
 }
 
-func keystrokes(s *session.Session, name string, long, delay time.Duration) error {
+func keystrokes(s io.ReadWriter, name string, long, delay time.Duration) error {
 	var took []time.Duration
 	for end := time.Now().Add(long); time.Now().Before(end); time.Sleep(30 * time.Millisecond) {
 		began := time.Now()
