@@ -143,7 +143,7 @@ func (d *Deployer) settle(ctx context.Context, made func(context.Context) (bool,
 
 // lookAt is how a person sees what AWS has done.
 func (d *Deployer) lookAt() string {
-	return fmt.Sprintf("look with: r3-container show --container-type %s --deployments", d.name)
+	return "look with: " + d.command("show") + " --deployments"
 }
 
 // mark is the random name of an attempt.

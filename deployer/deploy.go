@@ -106,7 +106,10 @@ func (a *attempt) read(ctx context.Context) error {
 	}
 	a.now.Service = s
 	a.former, _ = a.d.journalOf(s)
-	if s.Status != "ACTIVE" || s.Config.Controller != "ECS" {
+	if s.Status != "ACTIVE" {
+		return refused(a.d.gone(s))
+	}
+	if s.Config.Controller != "ECS" {
 		return refused(unfit(s, &Plan{wanted: &ecs.RegisterTaskDefinitionInput{}})...)
 	}
 	definition := s.TaskDefinition
@@ -257,11 +260,23 @@ func (a *attempt) stopFollowing(ctx context.Context, err error) error {
 	return a.rollBack(context.WithoutCancel(ctx), v)
 }
 
-// interrupted leaves AWS going and says so.
+// interrupted leaves AWS going and says so: what nobody follows, nobody rolls back.
 func (a *attempt) interrupted(err error, what string) error {
 	message := fmt.Sprintf("%v; %s in AWS: %s of %s", err, what, a.goal.ID, ecsstatus.ShortName(a.goal.Definition))
 	a.d.tell(Event{Kind: Interrupted, Deployment: a.goal.ID, TaskDefinition: a.goal.Definition, Message: message})
-	return cli.Errorf(cli.ExitInterrupted, a.d.follows(), "%s", message)
+	return cli.Errorf(cli.ExitInterrupted, a.picksUp(), "%s", message)
+}
+
+// picksUp is how a person goes on with what was interrupted, and what happens until
+// then if it fails.
+func (a *attempt) picksUp() string {
+	switch b := a.goal.Breaker; {
+	case a.d.keeper == nil: // it was not ours to take back
+		return a.d.follows()
+	case b.Enabled && b.Rollback:
+		return "pick it up with: " + a.d.command("wait") + " (until then it is rolled back only if ECS's circuit breaker does)"
+	}
+	return "pick it up with: " + a.d.command("wait") + " (until then nobody rolls it back if it fails)"
 }
 
 func (a *attempt) overtaken(v Verdict) error {

@@ -1,6 +1,7 @@
 package deployer
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"sync"
@@ -61,6 +62,8 @@ type Deployer struct {
 	Logs func(ctx context.Context, l Log, lines int) ([]string, error)
 	// Images gives the ECR client of a region.
 	Images func(region string) Images
+	// Program is what a person types to call us, for the hints. If empty, it is r3-container.
+	Program string
 	// By and Host are who deploys, and the name of this machine, for the journal.
 	By, Host string
 	// Folder is where journals have their local copies, and where the locks are:
@@ -101,6 +104,17 @@ func New(cfg aws.Config, cluster string) *Deployer {
 		return ecr.NewFromConfig(cfg, func(o *ecr.Options) { o.Region = region })
 	}
 	return d
+}
+
+// command is a command of ours as a person types it, about the container type that
+// is at hand.
+func (d *Deployer) command(name string) string {
+	return d.typed(name + " --container-type " + d.name)
+}
+
+// typed is a command line of ours as a person types it.
+func (d *Deployer) typed(arguments string) string {
+	return cmp.Or(d.Program, "r3-container") + " " + arguments
 }
 
 // signedAnew repeats, once, a call that was refused for the time of its signature,

@@ -32,7 +32,7 @@ type Process string
 // The values of a Process.
 const (
 	Running Process = "running"
-	Ended   Process = "ended" // r3-container wait or rollback picks it up
+	Ended   Process = "ended" // wait or rollback picks it up
 )
 
 // servicesAtOnce is how many services DescribeServices takes (doc comment of
@@ -145,7 +145,7 @@ func WriteDeployments(w io.Writer, list []Entry) error {
 
 // route is from which definition to which one the service goes, or went.
 func (e Entry) route() (from, to string) {
-	if e.Before.Definition != "" && e.Before.Definition == e.Definition { // by r3-container rollback
+	if e.Before.Definition != "" && e.Before.Definition == e.Definition { // by rollback
 		return e.Definition, e.Back
 	}
 	return e.Before.Definition, e.Definition

@@ -2,6 +2,7 @@ package deployer
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +42,11 @@ type Journal struct {
 	Digest      string   `json:"digest,omitempty"`
 	Strategy    Strategy `json:"strategy"`
 	MaxFailures int      `json:"maxFailures,omitempty"`
+	// Seconds is the time-out, WaitDrained and OnInterrupt are a Request's: who picks it
+	// up takes them over. Zero: not said.
+	Seconds     int         `json:"timeoutSeconds,omitempty"`
+	WaitDrained bool        `json:"waitDrained,omitempty"`
+	OnInterrupt OnInterrupt `json:"onInterrupt,omitempty"`
 
 	Before Before `json:"before"`
 	// Percents is whether Before's percents are to be put back: the strategy
@@ -152,7 +158,21 @@ func (j Journal) how() string {
 			parts = append(parts, p[0]+"="+p[1])
 		}
 	}
-	return strings.Join(parts, " ")
+	return strings.Join(append(parts, j.wishes()...), " ")
+}
+
+// wishes are last in their tag: should it ever be cut, they can be missed.
+func (j Journal) wishes() (parts []string) {
+	if j.Seconds > 0 {
+		parts = append(parts, fmt.Sprintf("timeout=%d", j.Seconds))
+	}
+	if j.WaitDrained {
+		parts = append(parts, "drained=1")
+	}
+	if j.OnInterrupt == RollBack {
+		parts = append(parts, "stop=back")
+	}
+	return parts
 }
 
 // tagText is text as a tag can have it: letters, digits, spaces and + - = . _ : / @
@@ -243,6 +263,10 @@ func (j *Journal) setHow(p map[string]string) {
 	j.Strategy, j.MaxFailures = Strategy(p["strategy"]), whole(p["failures"])
 	j.Percents = p["percents"] == "restore" && j.Before.Maximum > 0
 	j.Digest, j.Deployment, j.Return = p["digest"], p["deployment"], p["rollback"]
+	j.Seconds, j.WaitDrained = min(max(whole(p["timeout"]), 0), math.MaxInt32), p["drained"] == "1"
+	if p["stop"] == "back" {
+		j.OnInterrupt = RollBack
+	}
 }
 
 // family is that of a task definition, family:revision.

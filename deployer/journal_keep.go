@@ -112,6 +112,7 @@ func (a *attempt) journal() Journal {
 	low, high := percents(s)
 	j := Journal{Attempt: mark(), State: StateBegun, Began: now, ContainerType: s.Name, Reason: a.r.Reason,
 		Image: a.plan.To, Container: a.plan.Container, Digest: a.plan.Digest, Strategy: a.r.Strategy, MaxFailures: a.r.MaxFailures,
+		Seconds: wholeSeconds(a.r.Timeout), WaitDrained: a.r.WaitDrained, OnInterrupt: a.r.OnInterrupt,
 		Before: Before{Definition: a.plan.Base, Desired: s.Desired, MinimumHealthy: low, Maximum: high, Breaker: breaker(s)}, Back: a.plan.Back}
 	j.Percents = a.r.Strategy == Replacing && (low != 0 || high != 100)
 	if p := s.Primary(); p != nil {
@@ -119,6 +120,9 @@ func (a *attempt) journal() Journal {
 	}
 	return j.inherit(a.former)
 }
+
+// wholeSeconds is a time for the journal, where zero means that none was said.
+func wholeSeconds(t time.Duration) int { return int((t + time.Second - 1) / time.Second) }
 
 // inherit takes over what an attempt that never ended has left behind: its
 // percents are still to be put back.
@@ -153,7 +157,7 @@ func (k *keeper) take(ctx context.Context, over bool) (err error) {
 	who := fmt.Sprintf("%s (process %d) since %s", k.d.By, os.Getpid(), instant(k.j.Changed))
 	k.lock, err = k.shelf.take(ctx, k.j.Attempt, k.j.Holder, who, over)
 	if held, ok := errors.AsType[*heldError](err); ok {
-		return cli.Errorf(cli.ExitBusy, "follow it with: r3-container wait --container-type "+k.j.ContainerType, "%s: %w", k.j.ContainerType, held)
+		return cli.Errorf(cli.ExitBusy, k.d.follows(), "%s: %w", k.j.ContainerType, held)
 	}
 	if err == nil {
 		err = k.shelf.save(k.j)
@@ -304,7 +308,7 @@ func (k *keeper) settled(ctx context.Context) (j Journal, theirs bool, err error
 
 // follows is how a person follows what is under way.
 func (d *Deployer) follows() string {
-	return "follow it with: r3-container wait --container-type " + d.name
+	return "follow it with: " + d.command("wait")
 }
 
 // finish closes the journal as the error of the attempt says, and lets go of the lock.

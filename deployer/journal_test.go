@@ -32,6 +32,7 @@ func fullJournal() Journal {
 		Attempt: "0123456789abcdef0123456789abcdef", State: StateRollingBack, Changed: at.Add(time.Minute), Holder: "abcdef012345", Left: true,
 		ContainerType: "web", By: "dev1", Host: "jump-1", Began: at, Reason: "ticket 7: it is slow",
 		Image: "123456789012.dkr.ecr.eu-central-1.amazonaws.com/web:2", Container: "web", Digest: "sha256:" + strings.Repeat("a", 64), Strategy: Replacing, MaxFailures: 3,
+		Seconds: 1200, WaitDrained: true, OnInterrupt: RollBack,
 		Before:   Before{Definition: "web:1", Deployment: "ecs-svc/1", Desired: 4, MinimumHealthy: 50, Maximum: 150, Breaker: Breaker{Enabled: true, Rollback: true, Type: "COUNT", Value: 7}},
 		Percents: true, Back: "web:1", Definition: "web:2", Deployment: "ecs-svc/2", Return: "ecs-svc/3", Why: "3 tasks failed",
 	}
@@ -46,6 +47,15 @@ func TestAJournalComesBackFromItsTags(t *testing.T) {
 	bare := Journal{Attempt: "a", State: StateBegun, Holder: "h", Strategy: Rolling, ContainerType: "web", By: "-", Host: "-", Changed: want.Changed, Began: want.Began}
 	if got, ok := JournalOf(tagged(bare.tags()...)); !ok || got != bare {
 		t.Errorf("got  %+v\nwant %+v", got, bare)
+	}
+}
+
+func TestWhatIsWishedOfADeploymentFitsIntoItsTag(t *testing.T) {
+	j := fullJournal()
+	j.Deployment, j.Return = "ecs-svc/9223372036854775807", "ecs-svc/9223372036854775807"
+	j.MaxFailures, j.Seconds = 99999, 7*24*60*60
+	if n := len(j.how()); n > mostTagValue {
+		t.Errorf("%d characters, and a tag has %d: %s", n, mostTagValue, j.how())
 	}
 }
 

@@ -66,11 +66,8 @@ func situationOf(s *ecsstatus.Service, strategy Strategy) situation {
 	return situation{desired(s), low, high, s.Config.Scheduling == "DAEMON", shifts(s)}
 }
 
-// unfit finds what about a service cannot be deployed to. It is pure.
+// unfit finds what about an ACTIVE service cannot be deployed to. It is pure.
 func unfit(s *ecsstatus.Service, p *Plan) []error {
-	if s.Status != "ACTIVE" {
-		return []error{gone(s)}
-	}
 	var found []error
 	switch {
 	case s.Config.Controller != "ECS":
@@ -98,12 +95,12 @@ func controllerName(c string) string {
 }
 
 // gone is the finding for a service that is being deleted, or was.
-func gone(s *ecsstatus.Service) error {
+func (d *Deployer) gone(s *ecsstatus.Service) error {
 	what := "was deleted"
 	if s.Status == "DRAINING" {
 		what = "is being deleted"
 	}
-	return cli.Errorf(cli.ExitNotFound, "r3-container list --container-types shows what there is", "container type %s %s (its status is %s)", s.Name, what, s.Status)
+	return cli.Errorf(cli.ExitNotFound, d.typed("list --container-types")+" shows what there is", "container type %s %s (its status is %s)", s.Name, what, s.Status)
 }
 
 // unbalanced finds load balancers whose container or port the definition does

@@ -20,8 +20,6 @@ func TestPreflightFindsWhatCannotBeDeployedTo(t *testing.T) {
 		want   string // the findings, in a line
 	}{
 		{"nothing is wrong", func(*ecsstatus.Service) {}, ""},
-		{"being deleted", func(s *ecsstatus.Service) { s.Status = "DRAINING" }, "66 container type web is being deleted (its status is DRAINING)"},
-		{"deleted", func(s *ecsstatus.Service) { s.Status = "INACTIVE" }, "66 container type web was deleted (its status is INACTIVE)"},
 		{"CodeDeploy", func(s *ecsstatus.Service) { s.Config.Controller = "CODE_DEPLOY" }, "78 container type web is deployed by AWS CodeDeploy, not by ECS"},
 		{"external", func(s *ecsstatus.Service) { s.Config.Controller = "EXTERNAL" }, "78 container type web is deployed by an external controller (EXTERNAL), not by ECS"},
 		{"stuck", func(s *ecsstatus.Service) { s.Config.MinimumHealthy, s.Config.Maximum = number(100), number(100) }, "78 ECS could neither stop nor start a task: with 2 desired, minimumHealthyPercent 100 and maximumPercent 100 allow exactly 2"},
@@ -125,5 +123,18 @@ func TestRefusalShowsAllFindingsAtOnce(t *testing.T) {
 	cli.Report(&b, "r3", err)
 	if !strings.HasSuffix(b.String(), "hint: push it\nhint: mend it\n") {
 		t.Errorf("hints are missing:\n%s", b.String())
+	}
+}
+
+func TestAServiceThatIsGoneIsNotFound(t *testing.T) {
+	d := &Deployer{Program: "r3 container"}
+	for status, want := range map[string]string{
+		"DRAINING": "66 container type web is being deleted (its status is DRAINING)",
+		"INACTIVE": "66 container type web was deleted (its status is INACTIVE)",
+	} {
+		err := d.gone(&ecsstatus.Service{Name: "web", Status: status})
+		if got := codeOf(err) + " " + err.Error(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

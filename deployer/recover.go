@@ -1,6 +1,7 @@
 package deployer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +20,26 @@ import (
 type Pickup struct {
 	ContainerType string
 	// Timeout is how long to follow from now on, and the roll-back again, on
-	// AWS's clock. Zero means DefaultTimeout.
+	// AWS's clock. Zero means what the journal says, or else DefaultTimeout.
 	Timeout time.Duration
+	// WaitDrained and OnInterrupt are a Request's, for what is taken over. Nil and empty
+	// mean what the journal says.
+	WaitDrained *bool
+	OnInterrupt OnInterrupt
+}
+
+// completed is what is asked, and what the journal says of what is not.
+func (r Pickup) completed(j Journal) Pickup {
+	said := time.Duration(j.Seconds) * time.Second
+	if j.State.Ended() {
+		said = 0
+	}
+	r.Timeout = cmp.Or(r.Timeout, said, DefaultTimeout)
+	if r.WaitDrained == nil {
+		r.WaitDrained = &j.WaitDrained
+	}
+	r.OnInterrupt = cmp.Or(r.OnInterrupt, j.OnInterrupt)
+	return r
 }
 
 // Wait follows the deployment of a container type that is under way to its end,
@@ -30,17 +49,15 @@ type Pickup struct {
 // over, if MayFinish allows it: rolled back if it fails, and what is left to be
 // put back is. One that nobody has written a journal of is followed, and
 // nothing is changed. Where nothing is under way, it returns how the last one ended.
-func (d *Deployer) Wait(ctx context.Context, r Pickup) error {
-	if r.Timeout == 0 {
-		r.Timeout = DefaultTimeout
-	}
-	d.start(r.ContainerType)
+func (d *Deployer) Wait(ctx context.Context, asked Pickup) error {
+	d.start(asked.ContainerType)
 	for {
 		s, err := d.there(ctx)
 		if err != nil {
 			return unavailable(ctx, err)
 		}
 		j, ok := d.journalOf(s)
+		r := asked.completed(j)
 		switch {
 		case !ok || j.State.Ended():
 			return d.waitForOther(ctx, s, j, r)
@@ -68,7 +85,7 @@ func (d *Deployer) start(containerType string) {
 func (d *Deployer) there(ctx context.Context) (*ecsstatus.Service, error) {
 	s, err := d.before.Service(ctx, d.name)
 	if err == nil && s.Status != "ACTIVE" {
-		return nil, gone(s)
+		return nil, d.gone(s)
 	}
 	return s, err
 }
@@ -124,7 +141,7 @@ func (a *attempt) watch(ctx context.Context) error {
 
 // rollsBack is how a person rolls back.
 func (d *Deployer) rollsBack() string {
-	return "roll it back with: r3-container rollback --container-type " + d.name
+	return "roll it back with: " + d.command("rollback")
 }
 
 // lastEnd is how the last deployment ended, if the service still has what its
@@ -186,7 +203,7 @@ func (d *Deployer) watchHolder(ctx context.Context, s *ecsstatus.Service, j Jour
 			continue // AWS in trouble decides nothing
 		}
 		if now.Status != "ACTIVE" {
-			return gone(now)
+			return d.gone(now)
 		}
 		latest, _ := d.journalOf(now)
 		if latest.Holder != j.Holder || latest.State.Ended() || !d.held(ctx, now, latest) {
@@ -232,6 +249,8 @@ func (d *Deployer) pickUp(ctx context.Context, s *ecsstatus.Service, j Journal, 
 		}
 	}
 	a := d.resumed(s, j, r.Timeout)
+	a.r.WaitDrained, a.r.OnInterrupt = *r.WaitDrained, r.OnInterrupt
+	j.Seconds, j.WaitDrained, j.OnInterrupt = wholeSeconds(r.Timeout), a.r.WaitDrained, a.r.OnInterrupt
 	if err := a.adopt(ctx, s, j, false); err != nil {
 		return err
 	}
@@ -379,7 +398,7 @@ func (a *attempt) goalOf(ctx context.Context, s *ecsstatus.Service, j Journal) (
 	}
 	g := goalSince(s, dep, def)
 	g.Earlier[j.Before.Deployment] = true
-	g.Container, g.Digest, g.MaxFailures = j.Container, j.Digest, j.MaxFailures
+	g.Container, g.Digest, g.MaxFailures, g.WaitDrained = j.Container, j.Digest, j.MaxFailures, a.r.WaitDrained
 	return g, nil
 }
 

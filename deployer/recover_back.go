@@ -88,7 +88,7 @@ func (d *Deployer) planBack(ctx context.Context, r BackRequest) (*wayBack, error
 	b.former, _ = d.journalOf(s)
 	held := b.former.Attempt != "" && d.held(ctx, s, b.former)
 	if held && !r.Supersede {
-		return nil, cli.Errorf(cli.ExitBusy, "wait for it with r3-container wait, or give --supersede to take it over", "%s is being deployed by %s", s.Name, b.former.Who())
+		return nil, cli.Errorf(cli.ExitBusy, d.follows()+", or give --supersede to take it over", "%s is being deployed by %s", s.Name, b.former.Who())
 	}
 	b.open = b.former.Attempt != "" && !b.former.State.Ended()
 	if at := d.shelf(s); held && at.path != "" {
@@ -97,7 +97,7 @@ func (d *Deployer) planBack(ctx context.Context, r BackRequest) (*wayBack, error
 	if err := d.complete(ctx, b); err != nil {
 		return nil, err
 	}
-	return b, b.choose(r.To)
+	return b, b.choose(r.To, d.command("show")+" --deployments")
 }
 
 // complete finds what a journal that was left at its beginning does not know yet.
@@ -117,14 +117,14 @@ func (d *Deployer) complete(ctx context.Context, b *wayBack) error {
 	return nil
 }
 
-// choose decides what to go back to.
-func (b *wayBack) choose(to string) error {
+// choose decides what to go back to; show is the command that shows what there is.
+func (b *wayBack) choose(to, show string) error {
 	j, p := b.former, b.service.Primary()
 	switch {
 	case to != "":
 		return b.chooseRevision(to)
 	case j.Attempt == "":
-		return cli.Usage("say where to: --to REVISION (r3-container show --deployments shows what there is)", "%s has no journal of a deployment, so it is not known what was before", b.service.Name)
+		return cli.Usage("say where to: --to REVISION ("+show+" shows what there is)", "%s has no journal of a deployment, so it is not known what was before", b.service.Name)
 	case b.open && j.State == StateBegun:
 		b.target, b.nothing = b.current, fmt.Sprintf("the deployment of %s to %s was given up before the service was changed", b.service.Name, j.target())
 	case !b.related():
@@ -193,7 +193,7 @@ func (b *wayBack) journal(d *Deployer, r BackRequest) Journal {
 	low, high := percents(b.service)
 	p := b.service.Primary()
 	j := Journal{Attempt: mark(), State: StateRollingBack, Began: d.clock.Now(), ContainerType: b.service.Name, By: d.By, Host: d.Host, Reason: r.Reason,
-		Strategy: b.strategy(), MaxFailures: r.MaxFailures, Image: b.image(), Container: b.former.Container,
+		Strategy: b.strategy(), MaxFailures: r.MaxFailures, Seconds: wholeSeconds(r.Timeout), Image: b.image(), Container: b.former.Container,
 		Before:     Before{Definition: b.current, Deployment: p.ID, Desired: b.service.Desired, MinimumHealthy: low, Maximum: high, Breaker: breaker(b.service)},
 		Definition: b.current, Deployment: p.ID, Back: b.target, Why: "rolled back by hand"}
 	if b.open && !b.near {
@@ -222,16 +222,16 @@ func (d *Deployer) goBack(ctx context.Context, b *wayBack, r BackRequest) error 
 	a := d.resumed(b.service, j, r.Timeout)
 	a.plan.From, a.plan.To = b.current, b.target
 	if err := a.adopt(ctx, b.service, j, r.Supersede); err != nil {
-		return moved(b.service, err)
+		return d.moved(b.service, err)
 	}
 	err := a.tidy(ctx, a.undo(ctx, b))
 	return rolled(a.finish(ctx, err))
 }
 
 // moved says what it means that someone else was quicker.
-func moved(s *ecsstatus.Service, err error) error {
+func (d *Deployer) moved(s *ecsstatus.Service, err error) error {
 	if err == errMoved {
-		return cli.Errorf(cli.ExitBusy, "follow it with: r3-container wait --container-type "+s.Name, "someone else has taken the deployment of %s over at the same time", s.Name)
+		return cli.Errorf(cli.ExitBusy, d.follows(), "someone else has taken the deployment of %s over at the same time", s.Name)
 	}
 	return err
 }

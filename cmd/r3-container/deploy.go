@@ -75,7 +75,7 @@ func deploy(c *urfave.Context, stdio cli.Stdio) error {
 	if way.Caller == nil {
 		fmt.Fprintln(stdio.Err, "note: not under sudo: your own AWS credentials are used, AWS alone decides what they may, and the audit log does not hear of it")
 	}
-	d, err := newDeployer(way)
+	d, err := newDeployer(c, way)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func deployRequest(c *urfave.Context) (deployer.Request, error) {
 
 func limits(c *urfave.Context) error {
 	var errs []error
-	if t := c.Duration("timeout"); t <= 0 {
+	if t := c.Duration("timeout"); t <= 0 && c.IsSet("timeout") {
 		errs = append(errs, cli.Usage("for example --timeout 20m", "--timeout %s is no time to deploy in", t))
 	}
 	if c.IsSet("interval") && c.Duration("interval") < deployer.MinInterval {

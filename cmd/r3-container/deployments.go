@@ -51,7 +51,7 @@ func listDeployments(c *urfave.Context, stdio cli.Stdio) error {
 			return err
 		}
 	}
-	d, err := newDeployer(way)
+	d, err := newDeployer(c, way)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"os/user"
 	"strconv"
 
+	urfave "github.com/urfave/cli/v2"
+
 	"jumpsuite/deployer"
 	"jumpsuite/internal/access"
 )
@@ -12,8 +14,9 @@ import (
 // newDeployer is a deployer for the cluster that was asked for. It keeps the
 // local copies of its journals with root's under sudo, and with the user's own
 // state otherwise.
-func newDeployer(way *access.Access) (*deployer.Deployer, error) {
+func newDeployer(c *urfave.Context, way *access.Access) (*deployer.Deployer, error) {
 	d := deployer.New(way.Config, way.Cluster)
+	d.Program = calledAs(c.App.Name)
 	d.By, d.Folder = whose(way), deployer.Folder
 	d.Host, _ = os.Hostname() // a journal without a host is one all the same
 	if way.Caller != nil {

@@ -30,7 +30,9 @@ func followFlags() []urfave.Flag {
 func waitCommand(stdio cli.Stdio, args []string) *urfave.Command {
 	flags := append([]urfave.Flag{
 		&urfave.StringFlag{Name: "container-type", Usage: "container type (ECS service) `NAME`"},
-		&urfave.DurationFlag{Name: "timeout", Usage: "`TIME` to follow from now on, and a roll-back again", Value: deployer.DefaultTimeout},
+		&urfave.DurationFlag{Name: "timeout", Usage: "`TIME` to follow from now on, and a roll-back again", DefaultText: "as the deployment was begun with, else 30m0s"},
+		&urfave.BoolFlag{Name: "wait-drained", Usage: "wait until the old tasks have stopped too", DefaultText: "as the deployment was begun with"},
+		&urfave.StringFlag{Name: "on-interrupt", Usage: "`WHAT` Ctrl-C means for what was taken over: leave or rollback", DefaultText: "as the deployment was begun with"},
 	}, append(followFlags(), commonFlags()...)...)
 	return &urfave.Command{
 		Name:  "wait",
@@ -49,17 +51,33 @@ func waitCommand(stdio cli.Stdio, args []string) *urfave.Command {
 }
 
 func waitFor(c *urfave.Context, stdio cli.Stdio) error {
-	name, err := required(c, "container-type", "web")
-	if err := errors.Join(err, commandline.Filled(c, "output", "reason"), limits(c)); err != nil {
+	p, err := pickup(c)
+	if err := errors.Join(err, commandline.Filled(c, "output", "reason", "on-interrupt"), limits(c)); err != nil {
 		return err
 	}
+	name := p.ContainerType
 	return follow(c, stdio, waitAction, name, func(ctx context.Context, d *deployer.Deployer, r *record) error {
 		if err := r.decide(waitAction, name); err != nil {
 			return err
 		}
 		d.MayFinish = r.finish
-		return d.Wait(ctx, deployer.Pickup{ContainerType: name, Timeout: c.Duration("timeout")})
+		return d.Wait(ctx, p)
 	})
+}
+
+// pickup is what the options ask for; what they do not say, the journal does.
+func pickup(c *urfave.Context) (deployer.Pickup, error) {
+	name, err := required(c, "container-type", "web")
+	p := deployer.Pickup{ContainerType: name, Timeout: c.Duration("timeout")}
+	if drained := c.Bool("wait-drained"); c.IsSet("wait-drained") {
+		p.WaitDrained = &drained
+	}
+	if !c.IsSet("on-interrupt") {
+		return p, err
+	}
+	var err2 error
+	p.OnInterrupt, err2 = deployer.ParseOnInterrupt(c.String("on-interrupt"))
+	return p, errors.Join(err, err2)
 }
 
 // follow opens a way to AWS and has something done with a deployer that shows
@@ -74,7 +92,7 @@ func follow(c *urfave.Context, stdio cli.Stdio, action, name string, do func(con
 	if err != nil {
 		return interruptedEarly(ctx, err)
 	}
-	d, err := newDeployer(way)
+	d, err := newDeployer(c, way)
 	if err != nil {
 		return err
 	}

@@ -149,7 +149,7 @@ var serviceName = regexp.MustCompile(`^[A-Za-z0-9_-]*$`)
 // misnamed refuses a container type that is not called by its name: ECS takes
 // an ARN as well, and no rule that denies would know who is meant by it.
 func misnamed(env, containerType string) error {
-	return &DeniedError{Environment: env, Rule: "default", Next: "with sudo, name it as 'r3-container list --container-types' does",
+	return &DeniedError{Environment: env, Rule: "default", Next: "with sudo, name it as list --container-types does",
 		Text: fmt.Sprintf("%q is no name of a container type (rule default)", containerType)}
 }
 
