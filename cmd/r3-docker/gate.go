@@ -37,6 +37,7 @@ type lazyGate struct {
 	err    error
 
 	apply  func(*policy.Policy) // puts another policy into force
+	look   func()               // looks whether streams are still what they were; nil: there is nothing to look at
 	who    *caller.Caller
 	groups []string // names of the caller's
 
@@ -256,6 +257,9 @@ func (g *lazyGate) reload(ctx context.Context, where place, seen fileStamp) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if g.look != nil {
+			g.look()
 		}
 		now := stamp(policy.Path)
 		if now == seen {

@@ -43,8 +43,12 @@ type jump struct {
 	carrier carrier.Client
 	policy  atomic.Pointer[policy.Policy]
 	caller  func() dockerproxy.Caller
-	trust   func() (*trust, error)
+	read    func() (*trust, error)
 	record  func(*audit.Event) error
+
+	mu      sync.Mutex
+	trusted *trust // nil: not read yet
+	open    map[*farConn]struct{}
 }
 
 // trust is this machine's key, and whose keys it trusts.
@@ -53,7 +57,9 @@ type trust struct {
 	hosts    *keys.Set
 }
 
-// readKeys reads them once.
+func (t *trust) trusts(key tunnel.KeyID, host string) bool { return t.hosts.TrustsAs(key, host) }
+
+// readKeys reads them.
 func readKeys() (*trust, error) {
 	var store keys.Store
 	own, err := store.Own()
@@ -69,7 +75,7 @@ func readKeys() (*trust, error) {
 
 // fleet serves the hosts of all environments that are reached from here.
 func (g *lazyGate) fleet(p *policy.Policy, environments []string, front *dockerproxy.Gate) *dockerproxy.Fleet {
-	j := &jump{trust: sync.OnceValues(readKeys), caller: g.caller, record: g.record}
+	j := &jump{read: readKeys, caller: g.caller, record: g.record}
 	j.policy.Store(p)
 	f := &dockerproxy.Fleet{Front: front, Environments: environments, Hosts: j.hosts, Where: j.where, Dial: j.dial, Learned: j.learned,
 		Version: version, Spoke: spoke}
@@ -78,7 +84,63 @@ func (g *lazyGate) fleet(p *policy.Policy, environments []string, front *dockerp
 		f.SetPolicy(p)
 	}
 	g.apply(p)
+	g.look = j.look
 	return f
+}
+
+// trust is what was read last; it is looked at again while streams are open.
+func (j *jump) trust() (*trust, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.trusted != nil {
+		return j.trusted, nil
+	}
+	t, err := j.read()
+	if err != nil {
+		return nil, err
+	}
+	j.trusted = t
+	return t, nil
+}
+
+// look reads the keys again, and ends the streams to hosts that are not trusted
+// any more: to all while the lists cannot be read.
+func (j *jump) look() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.open) == 0 {
+		j.trusted = nil
+		return
+	}
+	t, err := j.read()
+	if j.trusted = t; err != nil {
+		j.trusted = nil
+	}
+	for c := range j.open {
+		if j.trusted == nil || !t.trusts(c.Key(), c.host) {
+			go c.Close() // it says goodbye first, which may take a while
+		}
+	}
+}
+
+// enter keeps a stream for look, unless its host is not trusted any more.
+func (j *jump) enter(c *farConn) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.trusted != nil && !j.trusted.trusts(c.Key(), c.host) {
+		return false
+	}
+	if j.open == nil {
+		j.open = map[*farConn]struct{}{}
+	}
+	j.open[c] = struct{}{}
+	return true
+}
+
+func (j *jump) leave(c *farConn) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.open, c)
 }
 
 // place is where an environment's hosts are, by the policy that is in force.
@@ -173,7 +235,7 @@ func (j *jump) dial(ctx context.Context, h dockerproxy.FarHost) (net.Conn, error
 		return nil, err
 	}
 	hello := j.hello(h)
-	if err := j.open(hello, h); err != nil {
+	if err := j.opens(hello, h); err != nil {
 		return nil, err
 	}
 	stream, err := j.carrier.Dial(ctx, place, h.ID)
@@ -181,12 +243,17 @@ func (j *jump) dial(ctx context.Context, h dockerproxy.FarHost) (net.Conn, error
 		return nil, err
 	}
 	identity := t.identity
-	identity.Trusted = func(id tunnel.KeyID) bool { return t.hosts.TrustsAs(id, h.ID) }
+	identity.Trusted = func(id tunnel.KeyID) bool { return t.trusts(id, h.ID) }
 	conn, err := tunnel.Client(ctx, stream, identity, hello)
 	if err != nil {
 		return nil, err
 	}
-	return &farConn{Conn: conn, environment: h.Environment, host: h.ID}, nil
+	c := &farConn{Conn: conn, environment: h.Environment, host: h.ID, left: j.leave}
+	if !j.enter(c) {
+		conn.Close()
+		return nil, &tunnel.UntrustedError{Key: conn.Key()}
+	}
+	return c, nil
 }
 
 func (j *jump) hello(h dockerproxy.FarHost) tunnel.Hello {
@@ -194,10 +261,10 @@ func (j *jump) hello(h dockerproxy.FarHost) tunnel.Hello {
 	return tunnel.Hello{User: who.User, UID: who.UID, Groups: who.Groups, Audit: audit.NewID(time.Now()), Environment: h.Environment}
 }
 
-// open records that a stream is opened: the host's log names the event, with what
+// opens records that a stream is opened: the host's log names the event, with what
 // it knows of the session that the stream comes in by. What is asked for on the
 // stream has events of its own.
-func (j *jump) open(hello tunnel.Hello, h dockerproxy.FarHost) error {
+func (j *jump) opens(hello tunnel.Hello, h dockerproxy.FarHost) error {
 	e := audit.Event{
 		Time: time.Now(), ID: hello.Audit, Kind: audit.Decision, Action: "tunnel.open", Verdict: audit.Allow, Rule: "keys", Follows: true,
 		Principal:   audit.Principal{UID: hello.UID, Name: hello.User, Groups: hello.Groups},
@@ -214,8 +281,15 @@ func (j *jump) open(hello tunnel.Hello, h dockerproxy.FarHost) error {
 type farConn struct {
 	*tunnel.Conn
 	environment, host string
+	left              func(*farConn)
 	once              sync.Once
 	err               error
+}
+
+// Close closes it.
+func (c *farConn) Close() error {
+	c.left(c)
+	return c.Conn.Close()
 }
 
 // Read reads nothing of a host that is elsewhere.

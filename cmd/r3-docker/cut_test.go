@@ -1,0 +1,105 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"jumpsuite/internal/keys"
+	"jumpsuite/internal/lab/world"
+)
+
+// cut cuts the websockets of a host's sessions, now this side's, now the other's.
+func (f *far) cut(t *testing.T, host string, stop <-chan struct{}) {
+	for i := 0; ; i++ {
+		select {
+		case <-stop:
+			return
+		case <-time.After(700 * time.Millisecond):
+		}
+		if err := f.lab.Do(world.Action{Do: "session-cut", To: host, Value: []string{"client", "agent", "both"}[i%3]}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// AWS closes the websocket of each session about once an hour.
+func TestACommandOutlivesTheSessionsWebsockets(t *testing.T) {
+	f := jumpServer(t)
+	container(t, "web", "sleep", "1000")
+	docker(t, f.Host, "", "-H", "10.0.0.1", "ps").expect(t, "ps", 0, "web", "")
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() { f.cut(t, testHost, stop); close(done) }()
+	in := strings.Repeat("0123456789abcde\n", 12_000)
+	got := docker(t, f.Host, in, "-H", "10.0.0.1", "exec", "-i", "web", "cat")
+	close(stop)
+	<-done
+	if got.code != 0 || got.out != in || got.err != "" {
+		t.Errorf("got code %d, %d of %d bytes, stderr %q", got.code, len(got.out), len(in), got.err)
+	}
+}
+
+// What was cut does not look as if it had ended.
+func TestWhatIsCutIsNoSuccess(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		args string
+		cut  func(*testing.T, *far)
+	}{
+		{"logs, r3-ssm is killed", "logs -f web", func(t *testing.T, f *far) { f.ssm.cmd.Process.Kill() }},
+		{"exec, r3-ssm is killed", "exec web sh -c echo~one;sleep~1000", func(t *testing.T, f *far) { f.ssm.cmd.Process.Kill() }},
+		{"logs, the session is ended", "logs -f web", func(t *testing.T, f *far) {
+			if err := f.lab.Do(world.Action{Do: "session-end", To: testHost, Value: "by somebody"}); err != nil {
+				t.Error(err)
+			}
+		}},
+		{"logs, the host's key is revoked", "logs -f web", func(t *testing.T, f *far) {
+			own, err := f.keys[testHost].Own()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var here keys.Store
+			if err := here.Revoke(keys.Entry{Key: keys.ID(own), Name: testHost}); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"logs, the jump server's key is revoked", "logs -f web", func(t *testing.T, f *far) {
+			own, err := keys.Store{}.Own()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := f.keys[testHost].Revoke(keys.Entry{Key: keys.ID(own), Name: "jump"}); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := jumpServer(t)
+			container(t, "web", "sh", "-c", "echo one; exec sleep 1000")
+			args := append([]string{"-H", "10.0.0.1"}, strings.Fields(tt.args)...)
+			for i := range args {
+				args[i] = strings.ReplaceAll(args[i], "~", " ")
+			}
+			cmd := f.Sudo(t.Context(), args...)
+			var out background
+			cmd.Stdout, cmd.Stderr = &out, &out
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "it has begun", func() bool { return strings.Contains(out.text(), "one") })
+			tt.cut(t, f)
+			done := make(chan error, 1)
+			go func() { done <- cmd.Wait() }()
+			select {
+			case err := <-done:
+				if err == nil {
+					t.Errorf("it looks like a success: %q", out.text())
+				}
+			case <-time.After(25 * time.Second):
+				cmd.Process.Kill()
+				t.Errorf("it goes on")
+			}
+		})
+	}
+}
