@@ -249,6 +249,20 @@ func TestThroughSudoNothingIsDoneThatCannotBeRecorded(t *testing.T) {
 	}
 }
 
+// Without a terminal sudo tells nobody that the reader has gone, and with a minute
+// between two looks nothing is written that would find out.
+func TestThroughSudoAReaderThatGoesAwayIsNoticed(t *testing.T) {
+	l := labFor(t, strings.ReplaceAll(sudoWorld, `tags: ["1", "2"]`, `tags: ["1"]}
+  - {repository: web, tags: [slow], pull: 600m`))
+	j := newJumpServer(t, l)
+	script := `{ sudo -n "$@"; echo "ended with $?" >&2; } | sed '/of 1 new tasks healthy/q'`
+	_, out := j.nobody("timeout", "45", "sh", "-c", script, "sh", j.binary,
+		"deploy", "--container-type", "web", "--image-url", "web:slow", "--interval", "1m", "--timeout", "100h")
+	if !strings.Contains(out, "the reader of the output is gone; the deployment goes on in AWS: ecs-svc/") || !strings.Contains(out, "ended with 130\n") {
+		t.Errorf("it says %s", out)
+	}
+}
+
 func TestWithoutSudoItGoesThroughSudoWhereCredentialsAreRoots(t *testing.T) {
 	l := labFor(t, sudoWorld)
 	j := newJumpServer(t, l)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"syscall"
 	"time"
 
 	"jumpsuite/ecsstatus"
@@ -17,7 +18,7 @@ import (
 func watch(ctx context.Context, read func(context.Context) (ecsstatus.Status, error), every time.Duration, d display) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go untilGone(ctx, d.out, cancel)
+	go cli.UntilGone(ctx, d.out, func(error) { cancel(syscall.EPIPE) })
 	if err := d.begin(); err != nil {
 		return err
 	}

@@ -85,10 +85,12 @@ func Unwatched(err error) bool {
 	return ok && i.Signal == syscall.SIGHUP
 }
 
-// Watched returns a context that ends, with a *Gone as its cause, when a write to
-// the writer finds nobody reading: EPIPE, or EIO of a terminal that was closed.
+// Watched returns a context that ends, with a *Gone as its cause, when nobody reads
+// what the writer writes to: a pipe without a reader, a terminal that was closed.
+// A write finds out (EPIPE, EIO); where w is a file, it is noticed without one.
 func Watched(ctx context.Context, w io.Writer) (context.Context, io.Writer) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	go UntilGone(ctx, w, func(err error) { cancel(&Gone{Err: err}) })
 	return ctx, &watched{w, cancel}
 }
 
