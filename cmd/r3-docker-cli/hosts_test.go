@@ -177,6 +177,42 @@ func TestAllHostsAreOneTable(t *testing.T) {
 	}
 }
 
+// A stream of numbers ends with the way to its host, and the host may be there
+// again later. Looks that are late come at the same time.
+func TestNumbersThatEndedAreFollowedAgain(t *testing.T) {
+	f, g := newFleet(t)
+	d := newDocker(g)
+	m := &meters{docker: d, rows: map[string]row{}}
+	h := farHost{ID: "i-2", Name: "10.0.0.2", Environment: "test"}
+	followed := func() (n int) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, a := range f.asked {
+			if strings.Contains(a, "/stats") {
+				n++
+			}
+		}
+		return n
+	}
+	for look := 1; look <= 3; look++ {
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				if err := m.read(t.Context(), 0, h, true); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		for end := time.Now().Add(20 * time.Second); (followed() < 2*look || len(m.snapshot()) > 0) && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond)
+		}
+		if followed() < 2*look || len(m.snapshot()) > 0 {
+			t.Fatalf("look %d: %d streams in all, %d rows left", look, followed(), len(m.snapshot()))
+		}
+	}
+}
+
 func TestTheTableNamesTheHost(t *testing.T) {
 	_, g := newFleet(t)
 	lines := strings.Split(typed(t, g, "ps").out, "\n")

@@ -56,17 +56,39 @@ type meters struct {
 	all, whole bool
 
 	mu   sync.Mutex
-	rows map[string]row // by place and id
+	rows map[string]row  // by place and id
+	busy map[string]bool // those that are being read, by host and id
 }
 
 // once reads the numbers of a host's containers one time.
 func (m *meters) once(ctx context.Context, i int, h farHost) error {
-	return m.read(ctx, i, h, false, map[string]bool{})
+	return m.read(ctx, i, h, false)
 }
 
-// read reads the numbers of the containers of a host that are not in seen yet;
+// begin reports whether a container's numbers are not being read yet: from now on
+// they are, until end.
+func (m *meters) begin(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.busy[id] {
+		return false
+	}
+	if m.busy == nil {
+		m.busy = map[string]bool{}
+	}
+	m.busy[id] = true
+	return true
+}
+
+func (m *meters) end(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.busy, id)
+}
+
+// read reads the numbers of the containers of a host that nobody reads yet;
 // following, until they end.
-func (m *meters) read(ctx context.Context, i int, h farHost, following bool, seen map[string]bool) error {
+func (m *meters) read(ctx context.Context, i int, h farHost, following bool) error {
 	o := m.docker.on(h, io.Discard, io.Discard)
 	found, err := o.Client().ContainerList(ctx, container.ListOptions{All: m.all})
 	if err != nil {
@@ -74,13 +96,16 @@ func (m *meters) read(ctx context.Context, i int, h farHost, following bool, see
 	}
 	var wg sync.WaitGroup
 	for n, c := range found {
-		if seen[c.ID] {
+		id := h.ID + " " + c.ID
+		if !m.begin(id) {
 			continue
 		}
-		seen[c.ID] = true
 		key := fmt.Sprintf("%05d %05d %s", i, n, c.ID)
 		m.set(key, m.row(h, c.ID, strings.Join(c.Names, ","), nil))
-		f := func() { m.meter(ctx, o, h, key, c.ID, following) }
+		f := func() {
+			defer m.end(id)
+			m.meter(ctx, o, h, key, c.ID, following)
+		}
 		if following {
 			go f()
 			continue
@@ -215,16 +240,12 @@ func blocks(b *container.BlkioStats) (read, written float64) {
 // follow shows the numbers again and again, until it is interrupted. A host that
 // is lost is named once, and asked again.
 func (m *meters) follow(ctx context.Context, t table) error {
-	seen := make([]map[string]bool, len(m.list.Hosts))
 	named := map[int]bool{}
 	var mu sync.Mutex
-	for i := range seen {
-		seen[i] = map[string]bool{}
-	}
 	look := func() {
 		for i, h := range m.list.Hosts {
 			go func() {
-				err := m.read(ctx, i, h, true, seen[i])
+				err := m.read(ctx, i, h, true)
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil && ctx.Err() == nil && !named[i] {
