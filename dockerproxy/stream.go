@@ -62,7 +62,18 @@ func (x *exchange) begin(still allowed, conns ...net.Conn) (ctx context.Context,
 	return ctx, cancel, func() {
 		x.gate.untrack(s)
 		stop()
+		x.sayWhy(context.Cause(ctx))
 		cancel(nil)
+	}
+}
+
+// sayWhy tells the caller why a stream of his was ended, if the gate ended it: all
+// that his client sees is an end.
+func (x *exchange) sayWhy(cause error) {
+	for _, why := range []error{errPolicyChanged, errGroupsChanged, errUnresolved, errNotRecorded} {
+		if errors.Is(cause, why) {
+			x.gate.tell(x.conn.caller, why.Error())
+		}
 	}
 }
 

@@ -139,12 +139,18 @@ func TestAStartIsDecidedAnew(t *testing.T) {
 }
 
 func TestStreamsThatThePolicyNoLongerAllowsAreClosed(t *testing.T) {
-	h := newHarness(t, newFakeEngine(t).socket, "test")
+	told := make(chan string, 1)
+	h := newHarness(t, newFakeEngine(t).socket, "test", func(g *Gate) {
+		g.Notify = func(c Caller, text string) { told <- c.User + ": " + text }
+	})
 	_, gone := startExec(t, h, "dev", `{"AttachStdin":true,"AttachStdout":true,"Cmd":["cat"]}`, `{"Detach":false,"Tty":false}`)
 	otherConn, stays := startExec(t, h, "other", `{"AttachStdin":true,"AttachStdout":true,"Cmd":["cat"]}`, `{"Detach":false,"Tty":false}`)
 	h.gate.SetPolicy(mustPolicy(t, strings.ReplaceAll(testPolicy, "[user:dev, user:other]", "[user:other]")))
 	if _, err := io.ReadAll(gone); err != nil {
 		t.Errorf("the stream that is not allowed: got %v, want an end", err)
+	}
+	if got, want := <-told, "dev: "+errPolicyChanged.Error(); got != want {
+		t.Errorf("its caller is told %q, want %q", got, want)
 	}
 	io.WriteString(otherConn, "x")
 	if b, err := stays.ReadByte(); err != nil || b != 'x' {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 type terminal struct {
 	fd    int         // -1: none of the three streams is one
 	state *term.State // at the start
+	said  sync.Map    // what it was told already
 }
 
 // openTerminal finds the terminal among the three streams and keeps it, with
@@ -74,9 +76,12 @@ func (t *terminal) restore(s unix.WaitStatus) {
 	}
 }
 
-// say tells the person something beside the CLI's output. In raw mode a line
-// has to be ended by hand.
+// say tells the person something beside the CLI's output, once: what ends a command
+// may end all of its streams. In raw mode a line has to be ended by hand.
 func (t *terminal) say(text string) {
+	if _, already := t.said.LoadOrStore(text, true); already {
+		return
+	}
 	end := "\n"
 	if t.fd >= 0 {
 		end = "\r\n"
