@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/smithy-go/middleware"
 
 	"jumpsuite/ecsstatus"
@@ -82,7 +83,8 @@ type Deployer struct {
 	name    string // of the container type, for the events
 	// told are the service events and stopped tasks that have been told, by
 	// their IDs: a roll-back of ECS's own is followed from before it began.
-	told map[string]bool
+	told   map[string]bool
+	labels labels
 	// keeper keeps the journal of what is under way; nil: there is none.
 	keeper *keeper
 }
@@ -99,7 +101,9 @@ func New(cfg aws.Config, cluster string) *Deployer {
 		d.web = http.DefaultClient
 	}
 	d.before = &ecsstatus.Reader{ECS: d.patient, Balancers: elb.NewFromConfig(cfg), Cluster: cluster}
-	d.reader = &ecsstatus.Reader{ECS: d.ecs, Balancers: elb.NewFromConfig(once), Cluster: cluster}
+	inventory := ssm.NewFromConfig(once)
+	d.before.Inventory = inventory
+	d.reader = &ecsstatus.Reader{Inventory: inventory, ECS: d.ecs, Balancers: elb.NewFromConfig(once), Cluster: cluster}
 	d.Images = func(region string) Images {
 		return ecr.NewFromConfig(cfg, func(o *ecr.Options) { o.Region = region })
 	}

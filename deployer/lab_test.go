@@ -245,8 +245,28 @@ func TestLookCostsFewCalls(t *testing.T) {
 	if got := p.count("TagResource"); got < 3 || got > 5 {
 		t.Errorf("%d TagResource, want 3 and a few signs of life", got)
 	}
+	if got := p.count("DescribeInstanceInformation"); got < 1 || got > 2 { // a host may get its first task later
+		t.Errorf("%d DescribeInstanceInformation, want one for the hosts that are there", got)
+	}
 	if got := p.count("DescribeContainerInstances"); got > 3 { // of them one is the preflight's, for room
 		t.Errorf("%d DescribeContainerInstances: what does not change is asked for again", got)
+	}
+}
+
+// The view names hosts as list does; where SSM may not be asked, by instance id.
+func TestHostsAreCalledByTheirAddressWhereThatIsKnown(t *testing.T) {
+	for want, fault := range map[string]string{"10.0.0.": "", "i-": "faults: [{operation: DescribeInstanceInformation, error: denied}]\n"} {
+		p := play(t, busyWorld+fault)
+		if err := p.deploy(t.Context(), "web:2"); err != nil {
+			t.Fatal(err)
+		}
+		hosts := p.last(deployer.Progressed).Progress.Hosts
+		if len(hosts) == 0 || !strings.HasPrefix(hosts[0].Host, want) {
+			t.Errorf("hosts %v, want %s…", hosts, want)
+		}
+		if n := p.count("DescribeInstanceInformation"); want == "i-" && n != 1 {
+			t.Errorf("%d DescribeInstanceInformation that were denied", n)
+		}
 	}
 }
 

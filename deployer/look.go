@@ -26,11 +26,11 @@ type watcher struct {
 	goal     Goal
 	rollouts ECS                       // for goals with Stages
 	stopped  map[string]ecsstatus.Task // by ARN: those that will not change any more
-	hostless bool                      // the hosts cannot be read
+	labels   *labels
 }
 
 func (d *Deployer) watch(r *ecsstatus.Reader, g Goal) *watcher {
-	return &watcher{reader: r, rollouts: d.ecs, clock: d.clock, goal: g, stopped: map[string]ecsstatus.Task{}}
+	return &watcher{reader: r, rollouts: d.ecs, clock: d.clock, goal: g, stopped: map[string]ecsstatus.Task{}, labels: &d.labels}
 }
 
 // look reads what judge needs. It decides nothing and tells nobody.
@@ -54,24 +54,9 @@ func (w *watcher) look(ctx context.Context) (Observation, error) {
 		}
 	}
 	alive := living(slices.Concat(o.Tasks, o.Old))
-	o.Hosts = w.hosts(ctx, alive)
+	o.Hosts = w.labels.of(ctx, w.reader, alive)
 	o.Targets, err = w.reader.TargetHealth(ctx, s, alive)
 	return o, err
-}
-
-// hosts are what people call the hosts of tasks. They are for the eye: that they
-// cannot be read is no failed look, and they are not asked for again.
-func (w *watcher) hosts(ctx context.Context, tasks []ecsstatus.Task) map[string]string {
-	if w.hostless {
-		return nil
-	}
-	known, err := w.reader.TaskHosts(ctx, tasks)
-	w.hostless = err != nil
-	out := map[string]string{}
-	for arn, h := range known {
-		out[arn] = h.Label()
-	}
-	return out
 }
 
 // tasks reads the tasks of the service. RUNNING is listed before STOPPED, so

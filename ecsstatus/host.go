@@ -58,7 +58,7 @@ func (r *Reader) Hosts(ctx context.Context) (hosts []Host, unknown error, err er
 	if err != nil {
 		return nil, nil, r.noSuchCluster(ctx, err, "read hosts")
 	}
-	unknown = r.address(ctx, hosts)
+	unknown = r.Address(ctx, hosts)
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
@@ -89,14 +89,16 @@ func (r *Reader) describeInstances(ctx context.Context, arns []string) ([]Host, 
 	return hosts, nil
 }
 
-// address fills in the hosts' private addresses.
+// Address fills in the hosts' private addresses, where a Reader has an Inventory
+// that knows them: one call for each 50 hosts. Its error changes nothing about
+// the hosts.
 //
 // ECS does not know them: a container instance has neither an attribute nor an
 // attachment with its address. SSM's inventory does, by instance id; hosts are
 // reached through SSM anyway, so it asks for no permission that the platform
 // does not have, and with the ids as a filter its pages of 50 are asked at the
 // same time. The EC2 API, the other way, would be one more permission.
-func (r *Reader) address(ctx context.Context, hosts []Host) error {
+func (r *Reader) Address(ctx context.Context, hosts []Host) error {
 	if r.Inventory == nil || len(hosts) == 0 {
 		return nil
 	}

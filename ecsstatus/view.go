@@ -116,7 +116,7 @@ func (r *Reader) viewTask(ctx context.Context, v *View, id string) error {
 	if err != nil {
 		return r.noSuchCluster(ctx, err, "describe the host of task "+t.ID)
 	}
-	v.Unknown = r.address(ctx, hosts)
+	v.Unknown = r.Address(ctx, hosts)
 	if len(hosts) > 0 {
 		v.Task.Host = &hosts[0]
 	}
