@@ -48,6 +48,7 @@ func (d *Deployer) Deploy(ctx context.Context, r Request) error {
 		r.Strategy = Rolling
 	}
 	d.start(r.ContainerType)
+	defer d.endTails(ctx)
 	a := &attempt{d: d, r: r}
 	begin, err := a.prepare(ctx)
 	if err != nil || !begin {

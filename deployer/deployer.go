@@ -58,8 +58,9 @@ type Deployer struct {
 	Interval time.Duration
 	// Sleep waits between two looks. If nil, they are apart in real time.
 	Sleep func(context.Context, time.Duration) error
-	// Logs reads the last lines of a failed container's log. If nil, no logs are
-	// shown. A hint of its error's is shown too.
+	// Logs reads the last lines of a failed container's log, beside whatever else
+	// goes on, and several at the same time. If nil, no logs are shown. A hint of its
+	// error's is shown too.
 	Logs func(ctx context.Context, l Log, lines int) ([]string, error)
 	// Images gives the ECR client of a region.
 	Images func(region string) Images
@@ -85,6 +86,7 @@ type Deployer struct {
 	// their IDs: a roll-back of ECS's own is followed from before it began.
 	told   map[string]bool
 	labels labels
+	tails  []*tail // logs that are to be shown
 	// keeper keeps the journal of what is under way; nil: there is none.
 	keeper *keeper
 }

@@ -47,7 +47,6 @@ type follower struct {
 	no       time.Time                     // since when AWS has been saying no; zero: it does not
 	least    time.Duration                 // between two looks, since AWS has throttled one
 	calm     int                           // looks in a row without a change
-	tails    []tail                        // logs that are to be shown
 	tailed   int                           // failed tasks whose logs were, or will be
 	targets  map[string][]ecsstatus.Target // of the deployment's tasks by ID, as last seen unwell
 }
@@ -112,7 +111,7 @@ func (f *follower) once(ctx context.Context) Verdict {
 	if v.Outcome == Going && o.At.After(f.deadline) {
 		v = f.late(o, v)
 	}
-	f.showTails(ctx, v.Outcome != Going)
+	f.d.showTails(ctx)
 	return v
 }
 

@@ -51,6 +51,7 @@ func (r Pickup) completed(j Journal) Pickup {
 // nothing is changed. Where nothing is under way, it returns how the last one ended.
 func (d *Deployer) Wait(ctx context.Context, asked Pickup) error {
 	d.start(asked.ContainerType)
+	defer d.endTails(ctx)
 	for {
 		s, err := d.there(ctx)
 		if err != nil {
@@ -77,7 +78,7 @@ var errMoved = errors.New("the journal has changed")
 
 // start prepares the Deployer for a container type.
 func (d *Deployer) start(containerType string) {
-	d.name, d.told, d.keeper = containerType, map[string]bool{}, nil
+	d.name, d.told, d.keeper, d.tails = containerType, map[string]bool{}, nil, nil
 	d.before.Suggest, d.reader.Suggest = d.Suggest, d.Suggest
 }
 

@@ -42,6 +42,7 @@ func (d *Deployer) RollBack(ctx context.Context, r BackRequest) error {
 		r.Timeout = DefaultTimeout
 	}
 	d.start(r.ContainerType)
+	defer d.endTails(ctx)
 	b, err := d.planBack(ctx, r)
 	if err != nil {
 		return unavailable(ctx, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,8 +27,13 @@ const (
 	// tailTries is how often an empty log is read again, a look later each time: the
 	// log driver sends in batches.
 	tailTries = 3
-	// tailTime is how long reading one may take, on our clock.
-	tailTime = 5 * time.Second
+	// tailTime is how long reading one may take, on our clock: a log that is on a
+	// host may need a session to it first.
+	tailTime = 10 * time.Second
+	// tailPatience is how long the look that finds a failed task waits for its log,
+	// so that what is there quickly is told beside the task. Nothing waits longer: a
+	// slow one is told later, and a roll-back does not wait for it.
+	tailPatience = time.Second
 )
 
 // Log says where the log of a container is: what a Deployer's Logs is asked for.
@@ -53,8 +59,10 @@ type Tail struct {
 
 // tail is a log that is to be shown.
 type tail struct {
-	log   Log
-	tries int
+	log        Log
+	deployment string
+	tries      int
+	read       chan Tail // gets what was read; nil: nobody reads
 }
 
 // wantTails remembers the logs of a task that failed.
@@ -65,7 +73,7 @@ func (f *follower) wantTails(t ecsstatus.Task) {
 	names := guilty(t, f.w.goal.Container)
 	for _, c := range names {
 		conf := f.w.goal.Logs[c.Name]
-		f.tails = append(f.tails, tail{log: Log{ContainerType: f.w.goal.ContainerType, Task: t, Container: c, Driver: string(conf.LogDriver), Options: conf.Options}})
+		f.d.tails = append(f.d.tails, &tail{deployment: f.w.goal.ID, log: Log{ContainerType: f.w.goal.ContainerType, Task: t, Container: c, Driver: string(conf.LogDriver), Options: conf.Options}})
 	}
 	if len(names) > 0 {
 		f.tailed++
@@ -87,19 +95,72 @@ func guilty(t ecsstatus.Task, container string) []ecsstatus.Container {
 	return out
 }
 
-// showTails shows the logs that are to be shown. Those that are empty are left
-// for the next look, unless there is none.
-func (f *follower) showTails(ctx context.Context, last bool) {
-	var later []tail
-	for _, t := range f.tails {
-		shown := f.d.readTail(ctx, t.log)
-		if t.tries++; len(shown.Lines) == 0 && shown.Next == "" && t.tries < tailTries && !last {
-			later = append(later, t)
-			continue
+// showTails tells the logs that have been read, and begins to read the others,
+// all at the same time. What is not there yet is left for later looks, those of
+// a roll-back too.
+func (d *Deployer) showTails(ctx context.Context) {
+	patience := time.Duration(0)
+	for _, t := range d.tails {
+		if t.read == nil && t.tries == 0 {
+			patience = tailPatience
 		}
-		f.d.tell(Event{Kind: TaskLog, Deployment: f.w.goal.ID, Message: tailLine(shown), Log: &shown})
+		d.beginTail(ctx, t)
 	}
-	f.tails = later
+	d.takeTails(ctx, patience)
+}
+
+// endTails tells the logs that are still to be told, when nothing else is left to
+// do. Who has interrupted does not wait for them.
+func (d *Deployer) endTails(ctx context.Context) {
+	for _, t := range d.tails {
+		d.beginTail(ctx, t)
+		t.tries = tailTries
+	}
+	d.takeTails(ctx, tailTime+tailPatience)
+	d.tails = nil
+}
+
+// beginTail begins to read a log, if nobody reads it.
+func (d *Deployer) beginTail(ctx context.Context, t *tail) {
+	if t.read != nil {
+		return
+	}
+	read := make(chan Tail, 1)
+	t.read = read
+	t.tries++
+	go func() { read <- d.readTail(ctx, t.log) }()
+}
+
+// takeTails tells the logs that are read within patience.
+func (d *Deployer) takeTails(ctx context.Context, patience time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	d.tails = slices.DeleteFunc(d.tails, func(t *tail) bool {
+		shown, ok := t.wait(ctx)
+		if ok && len(shown.Lines) == 0 && shown.Next == "" && t.tries < tailTries {
+			t.read = nil // log drivers send in batches: once more, at the next look
+			return false
+		}
+		if ok {
+			d.tell(Event{Kind: TaskLog, Deployment: t.deployment, Message: tailLine(shown), Log: &shown})
+		}
+		return ok
+	})
+}
+
+// wait is what was read, if it is before ctx ends.
+func (t *tail) wait(ctx context.Context) (shown Tail, ok bool) {
+	select {
+	case shown = <-t.read:
+		return shown, true
+	case <-ctx.Done():
+	}
+	select {
+	case shown = <-t.read: // both were so
+		return shown, true
+	default:
+		return shown, false
+	}
 }
 
 // readTail reads a log. That it cannot be read is no error: it is told.
