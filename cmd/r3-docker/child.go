@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"syscall"
@@ -14,49 +13,19 @@ import (
 
 	"jumpsuite/internal/caller"
 	"jumpsuite/internal/cli"
+	"jumpsuite/internal/installed"
 )
 
 // cliName is the unprivileged half, which lies beside this one.
 const cliName = "r3-docker-cli"
 
-// findCLI is the path of the CLI: beside the file that is running, so that
-// neither PATH nor a variable nor a name that a link has been given plays a
-// part. Nobody but root may be able to change it.
+// findCLI is the path of the CLI, which nobody but root may be able to change.
 func findCLI() (string, error) {
-	self, err := os.Readlink("/proc/self/exe")
+	path, err := installed.Beside(cliName)
 	if err != nil {
-		return "", fmt.Errorf("find %s: %w", cliName, err)
-	}
-	path := filepath.Join(filepath.Dir(self), cliName)
-	if err := trusted(path); err != nil {
 		return "", cli.Errorf(exitOurs, "an administrator installs it: the package does", "%w", err)
 	}
 	return path, nil
-}
-
-// trusted reports why somebody else than root could change what lies at path.
-func trusted(path string) error {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return fmt.Errorf("%s is not a plain file", path)
-	}
-	if st.Uid != 0 || st.Mode&0o022 != 0 {
-		return fmt.Errorf("%s: owner %d, mode %04o: others than root may write it", path, st.Uid, st.Mode&0o7777)
-	}
-	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
-		if err := unix.Lstat(dir, &st); err != nil {
-			return fmt.Errorf("%s: %w", dir, err)
-		}
-		if st.Uid != 0 || st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0 {
-			return fmt.Errorf("%s: owner %d, mode %04o: others than root may change what is in it", dir, st.Uid, st.Mode&0o7777)
-		}
-		if dir == "/" {
-			return nil
-		}
-	}
 }
 
 // child is the running CLI.
