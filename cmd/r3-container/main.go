@@ -1,4 +1,4 @@
-// Command r3-container shows and deploys what runs on an ECS cluster's docker
+// Command r3-container shows, deploys and debugs what runs on an ECS cluster's docker
 // hosts. Called as r3 it takes `container` first: `r3 container list`.
 //
 // It is flags and wiring: ecsstatus reads, deployer writes, access says who
@@ -39,6 +39,7 @@ func run(ctx context.Context, args []string, stdio cli.Stdio) error {
 		rollbackCommand(stdio, args),
 		showCommand(stdio, args),
 		waitCommand(stdio, args),
+		debugCommand(stdio, args),
 	}
 	app := &urfave.App{
 		Name:                  "r3-container",

@@ -34,6 +34,7 @@ const (
 type far struct {
 	*sudoer.Host
 	lab    *lab.Lab
+	engine string // socket of the hosts' Engine
 	ssm    *background
 	audits map[string]string // folder, by host
 	keys   map[string]keys.Store
@@ -86,7 +87,7 @@ var others = sync.OnceValue(func() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "build", "-o", sudoer.Bin+"/", "./cmd/r3-ssm", "./cmd/r3-dockerproxy")
+	cmd := exec.Command("go", "build", "-o", sudoer.Bin+"/", "./cmd/r3-ssm", "./cmd/r3-dockerproxy", "./cmd/r3-container")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -99,22 +100,31 @@ var tcpAddress = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 
 // jumpServer makes the host of the other tests a jump server until the test ends.
 func jumpServer(t *testing.T) *far {
-	f := &far{Host: need(t, "test"), audits: map[string]string{}, keys: map[string]keys.Store{}}
-	if err := others(); err != nil {
-		t.Fatal(err)
-	}
-	w, err := world.Parse([]byte(`
+	return jumpServerIn(t, `
 clusters:
   - {name: test, hosts: [{instance: `+testHost+`, ip: 10.0.0.1}]}
   - {name: prod, hosts: [{instance: `+prodHost+`, ip: 10.0.1.1}, {instance: `+deadHost+`, ip: 10.0.1.2, offline: true}]}
-`), "world")
-	if err != nil {
+`, lab.Config{})
+}
+
+// jumpServerIn is jumpServer in a world of its own. Where the lab has an Engine, that
+// one is the hosts'.
+func jumpServerIn(t *testing.T, text string, c lab.Config) *far {
+	f := &far{Host: need(t, "test"), engine: sudoer.Engine, audits: map[string]string{}, keys: map[string]keys.Store{}}
+	if err := others(); err != nil {
 		t.Fatal(err)
 	}
-	if f.lab, err = lab.Start(context.Background(), lab.Config{World: w}); err != nil {
+	var err error
+	if c.World, err = world.Parse([]byte(text), "world"); err != nil {
+		t.Fatal(err)
+	}
+	if f.lab, err = lab.Start(context.Background(), c); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.lab.Close() })
+	if e, ok := f.lab.Engine.(interface{ Host() string }); ok {
+		f.engine = strings.TrimPrefix(e.Host(), "unix://")
+	}
 	if err := os.MkdirAll(filepath.Dir(carrier.Socket), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +193,7 @@ jump-servers:
 	}
 	f.audits[id], f.keys[id] = filepath.Join(dir, "audit"), there
 	b := daemon(t, nil, "r3-dockerproxy", "--policy", policyFile, "--environment", environment, "--listen", "tcp://127.0.0.1:0",
-		"--engine", "unix://"+sudoer.Engine, "--leases", filepath.Join(dir, "leases"), "--keys", there.Dir, "--trusted-keys", there.Admin,
+		"--engine", "unix://"+f.engine, "--leases", filepath.Join(dir, "leases"), "--keys", there.Dir, "--trusted-keys", there.Admin,
 		"--audit", f.audits[id], "--agent-check", "off", "--watch", "100ms", "--host", "ip-"+environment)
 	if err := f.lab.Forward(id, 2376, tcpAddress.FindString(b.text())); err != nil {
 		t.Fatal(err)

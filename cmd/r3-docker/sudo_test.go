@@ -82,7 +82,7 @@ func furnish() (*sudoer.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := sudoer.Start(context.Background(), sudoer.Options{Policy: text, Registries: []string{"registry.test"}})
+	h, err := sudoer.Start(context.Background(), sudoer.Options{Policy: text, Registries: []string{"registry.test"}, Also: []string{sudoContainer}})
 	if err != nil {
 		return nil, err
 	}

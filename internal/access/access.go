@@ -105,6 +105,33 @@ func (a *Access) Decide(action string, r policy.Resource) (audit.Event, error) {
 	return e, a.record(&e, refusal)
 }
 
+// Possible asks whether the caller may do action to anything at all, for what
+// he would find out too late. A refusal is recorded.
+func (a *Access) Possible(action string) error {
+	if a.Caller == nil {
+		return nil
+	}
+	return a.refuse(action, anywhere(a.policy, a.Caller, a.Environment, action))
+}
+
+// AllowRun is Allow for docker.run, of which the limits have something to say too.
+func (a *Access) AllowRun(r policy.Resource, run *policy.Run) error {
+	if a.Caller == nil {
+		return nil
+	}
+	d := a.policy.Decide(policy.Request{Principal: principal(a.Caller), Environment: a.Environment, Action: policy.DockerRun, Resource: r, Run: run})
+	e := a.event(a.Environment, policy.DockerRun.String(), d.Rule(), d.Allowed())
+	e.Resource = audit.Resource{Image: r.Image, Host: r.Host}
+	return a.record(&e, denied(d, a.Caller, a.Environment, policy.DockerRun.String(), r))
+}
+
+// ReachesHosts reports whether the environment's docker hosts are reached from
+// this machine, as the policy says.
+func (a *Access) ReachesHosts() bool {
+	e, _ := a.policy.Environment(a.Environment)
+	return e.Reach == policy.ReachSSM
+}
+
 // direct opens for a caller with AWS credentials of his own.
 func (o Options) direct(ctx context.Context) (*Access, error) {
 	env, err := o.lookup()

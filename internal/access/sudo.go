@@ -178,6 +178,9 @@ func denied(d policy.Decision, who *caller.Caller, env, action string, r policy.
 // typed is a request as r3-admin policy explain takes it.
 func typed(action string, r policy.Resource) string {
 	words := strings.ReplaceAll(action, ".", " ")
+	if action == policy.DockerRun.String() {
+		return words + " " + first(r.Image, "IMAGE")
+	}
 	if r.ContainerType != "" {
 		words += " --container-type " + r.ContainerType
 	}
