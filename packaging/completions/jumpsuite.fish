@@ -32,15 +32,22 @@ function __jumpsuite_values
     end
 end
 
-# __jumpsuite_at WORD…: whether these are the words so far, options and their
-# values aside.
+# __jumpsuite_at WORD…: whether these are the words so far, sudo, options and the
+# values of options aside.
 function __jumpsuite_at
     set -l said
     for word in (commandline -opc)
-        test "$word" = sudo; or string match -q -- '-*' $word; or set -a said (path basename -- $word 2>/dev/null; or basename $word)
+        switch $word
+            case sudo '-*'
+            case '*'
+                set -a said (string replace -ra '.*/|\.py$' '' -- $word)
+        end
     end
-    test "$said[1..$(count $argv)]" = "$argv"
-    and not contains -- "$said[$(math (count $argv) + 1)]" list deploy show wait rollback deployments debug policy audit keys check explain verify replay container
+    set -l n (count $argv)
+    test (count $said) -ge $n; or return 1
+    test "$said[1..$n]" = "$argv"; or return 1
+    set -l next (math $n + 1)
+    not contains -- "$said[$next]" list deploy show wait rollback deployments debug policy audit keys check explain verify replay trust revoke rotate container serve hosts where dial enrol
 end
 
 function __jumpsuite_member

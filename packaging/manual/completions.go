@@ -132,6 +132,9 @@ func (b *book) fish() string {
 		for _, o := range c.options {
 			fmt.Fprintf(&s, "complete -c %s -f -n '__jumpsuite_at %s'%s -d %s\n", first, words, fishOption(o), fishQuote(o.text))
 		}
+		if words == "show-ecs-service-status" {
+			s.WriteString("complete -c show-ecs-service-status.py -w show-ecs-service-status\n")
+		}
 	})
 	return s.String()
 }

@@ -47,6 +47,8 @@ func TestPagesAndCompletionsSayWhatTheProgramsSay(t *testing.T) {
 	t.Run("each page is good mdoc", func(t *testing.T) { goodPages(t, out) })
 	t.Run("each completion is a good script", func(t *testing.T) { goodScripts(t, out) })
 	t.Run("bash completes", func(t *testing.T) { bashCompletes(t, out) })
+	t.Run("zsh completes", func(t *testing.T) { zshCompletes(t, out) })
+	t.Run("fish completes", func(t *testing.T) { fishCompletes(t, out) })
 }
 
 func everythingIsSaid(t *testing.T, b *book, out string) {
@@ -128,6 +130,93 @@ func goodScripts(t *testing.T, out string) {
 		if b, err := exec.Command(shell, "-n", filepath.Join(out, script)).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", script, err, b)
 		}
+	}
+}
+
+// typed is a line, and what completes its last word.
+var typed = []struct{ line, want string }{
+	{"r3 ", "container"},
+	{"r3 container deploym", "deployments"},
+	{"r3-container deploy --strategy r", "rolling replacing"},
+	{"r3-container deploy --image-u", "--image-url"},
+	{"r3 container show --container-type w", "web worker"},
+	{"r3-admin policy ex", "explain"},
+	{"r3-ssm en", "enrol"},
+	{"show-ecs-service-status.py --service wo", "worker"},
+	{"docker lo", "logs"},
+	{"docker logs we", "web-1"},
+	{"docker exec -it we", "web-1"},
+}
+
+// answers is a sudo whose programs answer, and with names that nobody hopes for.
+const answers = `#!/bin/sh
+case "$*" in
+*--container-types*) echo "['web', 'worker', '\$(touch evil)']" ;;
+"-n -- docker ps"*) printf '%s\n' web-1 'db 1' '$(touch evil)' ;;
+esac
+`
+
+// member is a machine where sudo answers so, and id says that we are in the group.
+func member(t *testing.T) (path string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"sudo": answers, "id": "#!/bin/sh\n[ \"$1\" = -u ] && echo 1001 || echo dev jumpsuite\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if _, err := os.Stat(filepath.Join(dir, "evil")); err == nil {
+			t.Error("a name was run as a command")
+		}
+	})
+	return dir
+}
+
+// completed runs a shell that prints what completes a line, and compares.
+func completed(t *testing.T, dir, line, want string, shell ...string) {
+	t.Helper()
+	cmd := exec.Command(shell[0], shell[1:]...)
+	cmd.Dir = dir
+	cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "HOME=" + dir}
+	b, err := cmd.CombinedOutput()
+	word := line[strings.LastIndexByte(line, ' ')+1:]
+	got := slices.DeleteFunc(strings.Fields(string(b)), func(s string) bool { return !strings.HasPrefix(s, word) })
+	wanted := strings.Fields(want)
+	slices.Sort(got)
+	slices.Sort(wanted)
+	if err != nil || !slices.Equal(got, wanted) {
+		t.Errorf("%q: got %q (%v), want %q", line, got, err, wanted)
+	}
+}
+
+// zshCompletes plays what zsh's completion is for the functions: the words, and a
+// compadd that says what it is given.
+func zshCompletes(t *testing.T, out string) {
+	if _, err := exec.LookPath("zsh"); err != nil {
+		t.Skip("zsh is not installed")
+	}
+	folder := filepath.Join(out, "deb/usr/share/zsh/vendor-completions")
+	dir := member(t)
+	for _, tt := range typed {
+		script := filepath.Join(folder, "_jumpsuite")
+		if strings.HasPrefix(tt.line, "docker ") {
+			script = filepath.Join(folder, "_0jumpsuite_docker")
+		}
+		completed(t, dir, tt.line, tt.want, append([]string{"zsh", "-fc", `
+			compadd() { if [[ $1 == -a ]]; then print -rl -- ${(P)2}; else print -rl -- "$@[2,-1]"; fi }
+			script=$1; shift; words=("$@"); CURRENT=$#; PREFIX=$words[CURRENT]; set --; source $script`, "zsh", script}, strings.Split(tt.line, " ")...)...)
+	}
+}
+
+func fishCompletes(t *testing.T, out string) {
+	if _, err := exec.LookPath("fish"); err != nil {
+		t.Skip("fish is not installed")
+	}
+	dir := member(t)
+	for _, tt := range typed {
+		completed(t, dir, tt.line, tt.want, "fish", "--no-config", "-c",
+			`source $argv[1]; complete -C $argv[2] | string split -f1 \t; true`, filepath.Join(out, "all/usr/share/fish/vendor_completions.d/jumpsuite.fish"), tt.line)
 	}
 }
 
