@@ -120,7 +120,7 @@ func policyPage(o options) error {
 
 // program is the one that a page is about; empty: none.
 func program(page string) string {
-	name := strings.TrimSuffix(page, filepath.Ext(page))
+	name := strings.TrimSuffix(strings.TrimSuffix(page, filepath.Ext(page)), ".py")
 	switch {
 	case name == "r3", name == "jumpsuite-deploy":
 		return "r3-container"
@@ -181,7 +181,7 @@ func mdocNames(o option) string {
 }
 
 func (c *command) mdocExits() string {
-	s := ".Bl -tag -width 130n -compact\n"
+	s := ".Bl -tag -width 130 -compact\n"
 	for _, e := range c.exits {
 		s += ".It " + e.code + "\n" + mdocText(e.text) + "\n"
 	}
