@@ -297,6 +297,7 @@ func TestADockerHost(t *testing.T) {
 			d := install(t, s.name, s.sudo)
 			d.sudoRS(s.sudo)
 			d.add(deb)
+			d.goodRules()
 			d.must("usermod", "-aG", "jumpsuite", "dev")
 			d.engine()
 			d.wants("dev", "sudo -n docker ps", 125, "policy")
@@ -308,6 +309,15 @@ func TestADockerHost(t *testing.T) {
 			d.upgrade(deb)
 			d.away("jumpsuite-host")
 		})
+	}
+}
+
+// goodRules asks each visudo there is: sudo's and sudo-rs's.
+func (d *debian) goodRules() {
+	d.t.Helper()
+	out := d.must("sh", "-ec", "for v in visudo visudo-rs; do if command -v $v; then $v -cf /etc/sudoers.d/jumpsuite; echo checked; fi; done")
+	if !strings.Contains(out, "checked") {
+		d.t.Errorf("there is no visudo: %s", out)
 	}
 }
 
@@ -465,6 +475,81 @@ func (d *debian) away(pkg string) {
 	}
 }
 
+// An empty Debian and the page are enough: its commands, and nothing else, lead to
+// sudo docker ps for a member of the group.
+func TestTheCommandsOfOperationsAreAllThatIsNeeded(t *testing.T) {
+	t.Run("a docker host", func(t *testing.T) {
+		d := install(t, "bookworm")
+		d.engine()
+		d.page("A docker host", built(t, "jumpsuite-host_*_"+runtime.GOARCH+".deb"))
+		d.wants("dev", "sudo -n docker ps", 0, "CONTAINER ID")
+		d.wants("dev", "sudo -n docker run --rm --pull never busybox:latest echo hello", 0, "hello")
+		d.wants("guest", "sudo -n docker ps", 1, "")
+		d.enabled("sockets.target.wants/r3-dockerproxy.socket", "multi-user.target.wants/r3-dockerproxy.service",
+			"sockets.target.wants/r3-ecr.socket", "timers.target.wants/jumpsuite-enrol.timer")
+	})
+	t.Run("a jump server", func(t *testing.T) {
+		d := install(t, "bookworm", "sudo")
+		d.page("A jump server", built(t, "jumpsuite_*_"+runtime.GOARCH+".deb"))
+		d.wants("dev", "sudo -n docker ps", 1, "r3-ssm is not running")
+		d.wants("guest", "sudo -n docker ps", 1, "")
+		d.enabled("sockets.target.wants/r3-ssm.socket", "timers.target.wants/jumpsuite-enrol.timer")
+	})
+}
+
+// page runs the commands of a section of operations.md, in the folder with a package.
+func (d *debian) page(section, deb string) {
+	d.t.Helper()
+	b, err := os.ReadFile(deb)
+	must(d.t, err)
+	d.write("/root/packages/"+filepath.Base(deb), string(b), 0o644)
+	commands := "cd /root/packages\n" + commandsOf(d.t, section)
+	d.write("/root/commands", commands, 0o644)
+	d.write("/usr/local/sbin/systemctl", enableOnly, 0o755)
+	out, code := d.run("sh", "-exc", ". /root/commands")
+	if code != 0 {
+		d.t.Fatalf("the page's commands end with exit code %d\n%s", code, last(out))
+	}
+}
+
+// enableOnly is systemctl without --now: to start units takes a systemd that runs.
+const enableOnly = `#!/bin/sh
+if [ "$1 $2" = "enable --now" ]; then shift 2; set -- enable "$@"; fi
+exec /bin/systemctl "$@"
+`
+
+// commandsOf are the blocks of shell in a section of the page.
+func commandsOf(t *testing.T, section string) string {
+	t.Helper()
+	b, err := os.ReadFile("../docs/operations.md")
+	must(t, err)
+	_, rest, ok := strings.Cut(string(b), "\n## "+section+"\n")
+	if !ok {
+		t.Fatalf("operations.md has no section %q", section)
+	}
+	rest, _, _ = strings.Cut(rest, "\n## ")
+	commands := ""
+	for i, part := range strings.Split(rest, "```") {
+		if i%2 == 1 {
+			commands += strings.TrimPrefix(part, "sh\n")
+		}
+	}
+	if strings.Count(commands, "\n") < 5 {
+		t.Fatalf("the section %q has no commands: %q", section, commands)
+	}
+	return commands
+}
+
+// enabled are units that systemd starts.
+func (d *debian) enabled(links ...string) {
+	d.t.Helper()
+	for _, l := range links {
+		if !d.has("/etc/systemd/system/" + l) {
+			d.t.Errorf("not enabled: %s", l)
+		}
+	}
+}
+
 const labWorld = `
 clusters: [{name: test, hosts: [{count: 2}]}]
 images: [{repository: web, tags: ["1", "2"]}]
@@ -484,6 +569,7 @@ func TestAJumpServer(t *testing.T) {
 			d := install(t, s.name, s.sudo)
 			d.sudoRS(s.sudo)
 			d.add(deb)
+			d.goodRules()
 			d.must("usermod", "-aG", "jumpsuite", "dev")
 			d.credentials(l)
 			d.write("/etc/jumpsuite/policy.yaml", fmt.Sprintf(labPolicy, l.URL()), 0o644)
