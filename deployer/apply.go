@@ -225,7 +225,7 @@ func (d *Deployer) update(ctx context.Context, arn string, percents *types.Deplo
 		return nil, err
 	}
 	if p := after.Primary(); p == nil || p.TaskDefinition != arn {
-		return nil, cli.Errorf(cli.ExitBusy, d.lookAt(), "update service %s: the deployment of %s began, and another one took over at once", d.name, ecsstatus.ShortName(arn))
+		return after, cli.Errorf(cli.ExitBusy, d.lookAt(), "update service %s: the deployment of %s began, and another one took over at once", d.name, ecsstatus.ShortName(arn))
 	}
 	return after, nil
 }
@@ -292,9 +292,32 @@ func (a *attempt) restore(ctx context.Context, low, high int) error {
 		d.tell(Event{Kind: Restored, Message: fmt.Sprintf("minimumHealthyPercent is %d and maximumPercent is %d again", low, high)})
 		return nil
 	}
-	return cli.Errorf(cli.ExitCode(err), fmt.Sprintf("do it by hand: aws ecs update-service --region %s --cluster %s --service %s --deployment-configuration minimumHealthyPercent=%d,maximumPercent=%d",
-		d.region, d.cluster, d.name, low, high), "%w", err)
+	return &leftError{err, fmt.Sprintf("try again with: r3-container wait --container-type %s; or by hand: aws ecs update-service --region %s --cluster %s --service %s --deployment-configuration minimumHealthyPercent=%d,maximumPercent=%d",
+		d.name, d.region, d.cluster, d.name, low, high)}
 }
+
+// leftError says that the percents of the strategy replacing were left behind:
+// the journal is not closed then, so that the next process puts the others back.
+type leftError struct {
+	err  error
+	next string
+}
+
+func (e *leftError) Error() string { return e.err.Error() }
+
+// Unwrap is AWS's error.
+func (e *leftError) Unwrap() error { return e.err }
+
+// ExitCode is that of AWS's error; what AWS refuses is a matter of how things are set up.
+func (e *leftError) ExitCode() int {
+	if code := cli.ExitCode(e.err); code != cli.ExitSoftware {
+		return code
+	}
+	return cli.ExitConfig
+}
+
+// Hint is how to put them back.
+func (e *leftError) Hint() string { return e.next }
 
 // once asks a question of AWS until it answers, or ctx ends.
 func (d *Deployer) once(ctx context.Context, ask func(context.Context) (bool, error)) (bool, error) {

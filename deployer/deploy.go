@@ -2,6 +2,7 @@ package deployer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -32,6 +33,8 @@ type attempt struct {
 	whole bool
 	// resumed is whether another process began it.
 	resumed bool
+	// changed is whether the service was updated.
+	changed bool
 	// replaced is whether the percents of the strategy replacing have been, or
 	// may have been, set.
 	replaced bool
@@ -200,6 +203,7 @@ func (a *attempt) begin(ctx context.Context, definition string) error {
 	}
 	earlier := ids(a.now.Service)
 	after, err := a.d.update(ctx, definition, percents, earlier)
+	a.changed = after != nil
 	if err != nil {
 		return err
 	}
@@ -303,6 +307,12 @@ func (a *attempt) tidy(ctx context.Context, err error) error {
 		return fmt.Errorf("%s is deployed, but %w", a.r.ContainerType, restoring)
 	}
 	return &both{first: err, second: restoring}
+}
+
+// unrestored reports whether an error says that the percents were left behind.
+func unrestored(err error) bool {
+	_, left := errors.AsType[*leftError](err)
+	return left
 }
 
 // both is an error and what went wrong when tidying up after it. The first

@@ -330,12 +330,12 @@ func (a *attempt) finish(ctx context.Context, err error) error {
 }
 
 // ending is the state that an attempt ended in: false if it has not, and ECS
-// goes on, or it is for the next process to find out.
+// goes on, or it is for the next process to find out, or to put the percents back.
 func (a *attempt) ending(err error) (State, bool) {
-	code, began := cli.ExitCode(err), a.goal.ID != ""
+	code, began := cli.ExitCode(err), a.goal.ID != "" || a.changed
 	_, unknown := errors.AsType[*UncertainError](err)
 	switch {
-	case unknown:
+	case unknown, unrestored(err):
 		return "", false
 	case !began && err != nil && (!a.resumed || code == cli.ExitRolledBack):
 		return StateAbandoned, true

@@ -3,6 +3,7 @@ package deployer
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -257,7 +258,11 @@ func (a *attempt) undo(ctx context.Context, b *wayBack) error {
 
 // rolled is the error of a roll-back that was asked for: that it is done is none.
 func rolled(err error) error {
-	if cli.ExitCode(err) == cli.ExitRolledBack {
+	left, ok := errors.AsType[*leftError](err)
+	switch {
+	case ok && cli.ExitCode(err) == cli.ExitRolledBack:
+		return fmt.Errorf("it is rolled back, but %w", left)
+	case cli.ExitCode(err) == cli.ExitRolledBack:
 		return nil
 	}
 	return err
