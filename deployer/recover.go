@@ -194,15 +194,21 @@ func (j Journal) target() string {
 func (d *Deployer) watchHolder(ctx context.Context, s *ecsstatus.Service, j Journal, r Pickup) error {
 	d.tell(Event{Kind: PickedUp, Deployment: j.Deployment, Message: fmt.Sprintf("following what %s does (%s to %s): nothing is changed while that process lives", j.Who(), j.State, j.target())})
 	end := d.clock.Now().Add(r.Timeout)
+	// sight knows how AWS answers, and f what it says of the deployment.
+	sight := &follower{d: d, w: d.watch(d.reader, Goal{ContainerType: s.Name, ID: j.Deployment}), deadline: end}
 	var f *follower
 	for d.clock.Now().Before(end) {
-		if err := sleep(ctx, d.lookAgain(f)); err != nil {
+		if err := sleep(ctx, d.lookAgain(sight, f)); err != nil {
 			return cli.Errorf(cli.ExitInterrupted, d.follows(), "%v; the deployment of %s goes on, by %s", err, s.Name, j.Who())
 		}
 		now, err := d.reader.Service(ctx, d.name)
 		if err != nil {
+			if v := sight.blind(ctx, awsconfig.Explain(err)); v.Outcome == Lost {
+				return cli.Errorf(cli.ExitUnavailable, d.lookAt(), "lost sight of what %s does with %s: %w", j.Who(), s.Name, v.Err)
+			}
 			continue // AWS in trouble decides nothing
 		}
+		sight.seen()
 		if now.Status != "ACTIVE" {
 			return d.gone(now)
 		}
@@ -218,11 +224,11 @@ func (d *Deployer) watchHolder(ctx context.Context, s *ecsstatus.Service, j Jour
 }
 
 // lookAgain is how long to wait until the next look at what another process does.
-func (d *Deployer) lookAgain(f *follower) time.Duration {
-	if f != nil {
-		return f.pause()
+func (d *Deployer) lookAgain(sight, f *follower) time.Duration {
+	if sight.failures > 0 || f == nil {
+		return sight.pause()
 	}
-	return d.backoff(1)
+	return max(f.pause(), sight.least)
 }
 
 // show is the follower of what a journal says is under way; nil if that has not begun.
