@@ -193,8 +193,14 @@ func tagText(s string) string {
 	if s = strings.TrimSpace(s); s == "" {
 		return nothing
 	}
+	if len(s) >= len(reservedPrefix) && strings.EqualFold(s[:len(reservedPrefix)], reservedPrefix) {
+		return s[:len(reservedPrefix)-1] + "." + s[len(reservedPrefix):]
+	}
 	return s
 }
+
+// reservedPrefix is what no value may begin with, in capitals or not (ibid., "Tag restrictions").
+const reservedPrefix = "aws:"
 
 // word is text without spaces, short enough for three of them in a tag.
 func word(s string) string {

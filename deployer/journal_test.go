@@ -70,12 +70,12 @@ func TestAJournalLeavesNothingOfTheOneBefore(t *testing.T) {
 var takenByAWS = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
 
 func TestWhateverPeopleWriteFitsIntoTags(t *testing.T) {
-	for _, text := range []string{"", "a\x00b\xff\x1b[31m", strings.Repeat("ü", 300), "“quoted” (50%) & <more>; #1", "line\nbreak\ttab", strings.Repeat(" ", 300), "日本語 reason", "-"} {
+	for _, text := range []string{"", "a\x00b\xff\x1b[31m", strings.Repeat("ü", 300), "“quoted” (50%) & <more>; #1", "line\nbreak\ttab", strings.Repeat(" ", 300), "日本語 reason", "-", "aws: asked for it", " AwS:x"} {
 		j := fullJournal()
 		j.Reason, j.Why, j.Image, j.By, j.Host = text, text, text, text, text
 		for _, tag := range j.tags() {
 			key, value := aws.ToString(tag.Key), aws.ToString(tag.Value)
-			if !takenByAWS.MatchString(value) || !utf8.ValidString(value) || utf8.RuneCountInString(value) > 256 || len(key) > 128 || value == "" {
+			if !takenByAWS.MatchString(value) || !utf8.ValidString(value) || utf8.RuneCountInString(value) > 256 || len(key) > 128 || value == "" || strings.HasPrefix(strings.ToLower(value), "aws:") {
 				t.Errorf("%q: tag %s is %q", text, key, value)
 			}
 		}
