@@ -36,6 +36,7 @@ type keeper struct {
 	shelf  shelf  // its path is empty: no file, no lock
 	lock   *lock
 	former string             // the holder whose journal the tags had before
+	since  time.Time          // AWS's clock, when this process began
 	now    *ecsstatus.Service // as settled has read it
 	unsaid bool               // the tags do not have j
 }
@@ -146,7 +147,7 @@ func (d *Deployer) newKeeper(s *ecsstatus.Service, j Journal) *keeper {
 	if j.By == "" {
 		j.By, j.Host = d.By, d.Host
 	}
-	return &keeper{d: d, j: j, arn: s.ARN, shelf: d.shelf(s), former: former.Holder}
+	return &keeper{d: d, j: j, arn: s.ARN, shelf: d.shelf(s), former: former.Holder, since: j.Changed}
 }
 
 // take takes the lock and writes the file. Nothing is begun without.
@@ -234,7 +235,9 @@ func (k *keeper) seen(ctx context.Context, s *ecsstatus.Service) Verdict {
 	switch {
 	case theirs && j.State == StateBegun:
 		return Verdict{} // they may still give way, as our deployment is there
-	case theirs && j.State != StateAbandoned:
+	case theirs && k.came(s, j) == cameUnclear:
+		return Verdict{} // whose deployment is PRIMARY in the end decides
+	case theirs && j.State != StateAbandoned && k.came(s, j) != cameLast:
 		return Verdict{Outcome: Superseded, Other: j.Deployment, Reason: j.tookOver()}
 	case theirs, k.unsaid, k.d.clock.Now().Sub(k.j.Changed) >= beat:
 		k.write(ctx)
@@ -243,10 +246,36 @@ func (k *keeper) seen(ctx context.Context, s *ecsstatus.Service) Verdict {
 }
 
 // theirs is the journal in a service's tags if it is someone else's, and newer:
-// a read may be old.
+// a read may be old, and so may the one have been by which we know the former.
 func (k *keeper) theirs(s *ecsstatus.Service) (Journal, bool) {
 	j, ok := JournalOf(s)
-	return j, ok && j.Holder != k.j.Holder && j.Holder != k.former
+	over := j.State.Ended() && j.Changed.Before(k.since.Truncate(time.Second)) // a tag has whole seconds
+	return j, ok && j.Holder != k.j.Holder && j.Holder != k.former && !over
+}
+
+// turn is in which order two deployments came that began at the same time.
+type turn int
+
+const (
+	cameFirst   turn = iota // ours came first, or it is ours that theirs is about
+	cameUnclear             // ECS does not show theirs yet
+	cameLast                // ours came last, although their journal did
+)
+
+// came tells whether our deployment came last of two attempts that both found
+// their own journal in the tags, and both updated the service: the order of the
+// journals is not that of the deployments then. ECS's order counts.
+func (k *keeper) came(s *ecsstatus.Service, j Journal) turn {
+	p := s.Primary()
+	if p == nil || k.j.Return != "" || p.ID != k.j.Deployment || j.Attempt == k.j.Attempt || j.Deployment == "" || j.Deployment == p.ID {
+		return cameFirst
+	}
+	theirs := s.Deployment(j.Deployment)
+	switch {
+	case j.State == StateSuperseded, theirs != nil && theirs.Created.Before(p.Created):
+		return cameLast
+	}
+	return cameUnclear
 }
 
 func (j Journal) tookOver() string {
@@ -292,7 +321,8 @@ func (k *keeper) settled(ctx context.Context) (j Journal, theirs bool, err error
 			return false, err
 		}
 		j, ok := JournalOf(k.now)
-		return ok && j.Holder != k.former, nil
+		_, theirs := k.theirs(k.now)
+		return ok && j.Holder == k.j.Holder || theirs, nil
 	})
 	switch {
 	case ctx.Err() != nil:
@@ -388,7 +418,7 @@ func (k *keeper) last(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if j, theirs := k.theirs(s); theirs && j.State != StateAbandoned {
+	if j, theirs := k.theirs(s); theirs && j.State != StateAbandoned && k.came(s, j) != cameLast {
 		return nil
 	}
 	return k.tag(ctx)

@@ -1,13 +1,18 @@
 package deployer_test
 
 import (
+	"bytes"
 	"errors"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"jumpsuite/deployer"
 	"jumpsuite/internal/cli"
@@ -158,4 +163,87 @@ func kinds(list []deployer.Kind) (out []string) {
 		out = append(out, string(k))
 	}
 	return out
+}
+
+// Two jump servers that begin within milliseconds: each finds its own journal in the
+// tags, and updates the service. The deployment that ECS has last is followed by its
+// process, even if the other one's journal is the last one; the other gives way.
+func TestOfTwoThatBothUpdatedTheServiceOneIsFollowed(t *testing.T) {
+	p := play(t, strings.Replace(busyWorld, `["1", "2"]`, `["1", "2", "3"]`, 1))
+	looked, written, began, followed, over := make(chan bool), make(chan bool), make(chan bool), make(chan bool), make(chan bool)
+	cfg := p.cfg.Copy()
+	cfg.HTTPClient = before{p.cfg.HTTPClient, "TagResource", "updated", sync.OnceFunc(func() {
+		close(began)
+		<-followed
+	})}
+	second := deployer.New(cfg, "prod")
+	second.Interval = p.d.Interval
+	image, err := deployer.ParseImage("web:3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var other error
+	second.Record = func(_ *deployer.Plan, step string) error {
+		if strings.HasPrefix(step, "TagResource: ") { // its preflight has found nobody
+			close(looked)
+			<-written
+		}
+		return nil
+	}
+	p.d.Tell = func(e deployer.Event) {
+		if e.Kind == deployer.Updated {
+			close(followed)
+		}
+	}
+	p.d.Record = func(_ *deployer.Plan, step string) error {
+		if strings.HasPrefix(step, "UpdateService: web to ") { // it has just found that the journal is its own
+			close(written)
+			select {
+			case <-began:
+			case <-over:
+			}
+		}
+		return nil
+	}
+	go func() {
+		defer close(over)
+		other = second.Deploy(t.Context(), deployer.Request{ContainerType: "web", Image: image})
+	}()
+	select {
+	case <-looked:
+	case <-over:
+		t.Fatal(other)
+	}
+	if err := p.deploy(t.Context(), "web:2"); err != nil {
+		t.Errorf("the one whose deployment was the last: %v", err)
+	}
+	if <-over; cli.ExitCode(other) != cli.ExitBusy || !strings.Contains(other.Error(), "was superseded") {
+		t.Errorf("the other: %v, want 73", other)
+	}
+	if n := p.count("UpdateService"); n != 2 {
+		t.Errorf("%d UpdateService, want 2: one each", n)
+	}
+	p.ended(deployer.StateDeployed)
+}
+
+// before is a client that does something before the first call of an operation with
+// a text in its body.
+type before struct {
+	aws.HTTPClient
+	operation, text string
+	do              func()
+}
+
+func (b before) Do(r *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), "."+b.operation) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if strings.Contains(string(body), b.text) {
+			b.do()
+		}
+	}
+	return b.HTTPClient.Do(r)
 }

@@ -241,3 +241,25 @@ func TestTheDoorIsNotWaitedForWithoutEnd(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A read may be older than the one before: a journal that had ended before this
+// process began is nobody's who began at the same time.
+func TestAJournalThatHadEndedIsNoRivals(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		state State
+		after time.Duration
+		want  bool
+	}{
+		{"ended before", StateDeployed, -2 * time.Second, false},
+		{"ended since", StateDeployed, time.Second, true},
+		{"begun before", StateBegun, -2 * time.Second, true},
+	} {
+		j := fullJournal()
+		j.State, j.Changed = tt.state, noon.Add(tt.after)
+		k := &keeper{j: Journal{Holder: "mine"}, former: "older", since: noon}
+		if _, got := k.theirs(tagged(j.tags()...)); got != tt.want {
+			t.Errorf("%s: theirs %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}

@@ -28,7 +28,7 @@ func (a *attempt) rollBack(ctx context.Context, why Verdict) error {
 	if v := takenOver(a.goal, now); v.Outcome != Going {
 		return a.leave(ctx, why, v)
 	}
-	if j, theirs := a.d.keeper.theirs(now); theirs && j.State != StateAbandoned {
+	if j, theirs := a.d.keeper.theirs(now); theirs && j.State != StateAbandoned && a.d.keeper.came(now, j) != cameLast {
 		return a.overtaken(Verdict{Outcome: Superseded, Other: j.Deployment, Reason: j.tookOver()})
 	}
 	if a.askECS(ctx, why, now) {
