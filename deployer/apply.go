@@ -154,8 +154,13 @@ func mark() string {
 }
 
 // register registers a revision with a mark and returns its ARN. A revision
-// whose answer was lost is found by its mark; there never is a second.
+// whose answer was lost is found by its mark, or by its content where there was no
+// room for one; there never is a second.
 func (d *Deployer) register(ctx context.Context, in *ecs.RegisterTaskDefinitionInput, id string) (string, error) {
+	known := sign{mark: id}
+	if !markable(in) {
+		known.content, known.since = content(in), d.clock.Now().Add(-registerSlack)
+	}
 	in = marked(in, id)
 	var arn string
 	send := func(ctx context.Context) error {
@@ -166,19 +171,40 @@ func (d *Deployer) register(ctx context.Context, in *ecs.RegisterTaskDefinitionI
 		return err
 	}
 	made := func(ctx context.Context) (done bool, err error) {
-		arn, err = d.findMarked(ctx, aws.ToString(in.Family), id)
+		arn, err = d.findRevision(ctx, aws.ToString(in.Family), known)
 		return arn != "", err
 	}
 	err := d.change(ctx, "register a revision of "+aws.ToString(in.Family), send, made)
 	return arn, err
 }
 
-// lately is how many of a family's newest revisions are searched for a mark.
+// registerSlack is how far our idea of AWS's clock may be ahead: the Date header
+// has whole seconds.
+const registerSlack = 2 * time.Second
+
+// sign is how a revision is known that an attempt has registered: by its mark, or,
+// where content is set, by that, if it was registered since a time.
+type sign struct {
+	mark    string
+	content string
+	since   time.Time // AWS's clock
+}
+
+func (s sign) of(def types.TaskDefinition, tags []types.Tag) bool {
+	for _, t := range tags {
+		if aws.ToString(t.Key) == deploymentTag {
+			return aws.ToString(t.Value) == s.mark
+		}
+	}
+	return s.content != "" && !aws.ToTime(def.RegisteredAt).Before(s.since) && content(revision(def, tags)) == s.content
+}
+
+// lately is how many of a family's newest revisions are searched for one.
 const lately = 10
 
-// findMarked finds the revision with a mark among a family's newest; empty if
+// findRevision finds the revision with a sign among a family's newest; empty if
 // there is none.
-func (d *Deployer) findMarked(ctx context.Context, family, id string) (string, error) {
+func (d *Deployer) findRevision(ctx context.Context, family string, known sign) (string, error) {
 	list, err := d.ecs.ListTaskDefinitions(ctx, &ecs.ListTaskDefinitionsInput{
 		FamilyPrefix: aws.String(family), Sort: types.SortOrderDesc, MaxResults: aws.Int32(lately)})
 	if err != nil {
@@ -190,10 +216,8 @@ func (d *Deployer) findMarked(ctx context.Context, family, id string) (string, e
 		if err != nil {
 			return "", err
 		}
-		for _, t := range out.Tags {
-			if aws.ToString(t.Key) == deploymentTag && aws.ToString(t.Value) == id {
-				return arn, nil
-			}
+		if known.of(*out.TaskDefinition, out.Tags) {
+			return arn, nil
 		}
 	}
 	return "", nil
@@ -202,6 +226,7 @@ func (d *Deployer) findMarked(ctx context.Context, family, id string) (string, e
 // update brings a task definition to a service and returns the service as
 // UpdateService answered, whose PRIMARY deployment is the anchor. percents, if
 // not nil, are set with it; earlier are the deployments that were there before.
+// With an error there is a service if it was updated all the same.
 func (d *Deployer) update(ctx context.Context, arn string, percents *types.DeploymentConfiguration, earlier map[string]bool) (*ecsstatus.Service, error) {
 	var after *ecsstatus.Service
 	send := func(ctx context.Context) error {

@@ -69,10 +69,20 @@ func carried(tags []types.Tag) []types.Tag {
 // has as many tags as AWS allows is left unmarked: its tags are its owner's.
 func marked(in *ecs.RegisterTaskDefinitionInput, id string) *ecs.RegisterTaskDefinitionInput {
 	out := *in
-	if len(in.Tags) < mostTags {
+	if markable(in) {
 		out.Tags = append(append([]types.Tag(nil), in.Tags...), types.Tag{Key: aws.String(deploymentTag), Value: aws.String(id)})
 	}
 	return &out
+}
+
+// markable reports whether a definition has room for a mark.
+func markable(in *ecs.RegisterTaskDefinitionInput) bool { return len(in.Tags) < mostTags }
+
+// content is what a definition says, without its tags.
+func content(in *ecs.RegisterTaskDefinitionInput) string {
+	bare := *in
+	bare.Tags = nil
+	return string(definitionJSON(&bare))
 }
 
 // differences is a unified diff of two definitions. Values of environment

@@ -146,6 +146,9 @@ func (a *attempt) run(ctx context.Context) error {
 		return a.unchanged(err, "")
 	}
 	a.d.tell(Event{Kind: Registered, TaskDefinition: definition, Message: "registered " + ecsstatus.ShortName(definition)})
+	if !markable(a.plan.wanted) { // who picks this up would not find it by its mark
+		a.d.keeper.note(ctx, func(j *Journal) { j.Definition = ecsstatus.ShortName(definition) })
+	}
 	if ctx.Err() != nil {
 		return cli.Errorf(cli.ExitInterrupted, "", "%v; %s", context.Cause(ctx), unused(definition))
 	}

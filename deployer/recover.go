@@ -360,7 +360,7 @@ func (a *attempt) find(ctx context.Context, j *Journal) (bool, error) {
 	limited, cancel := context.WithTimeout(ctx, changeTime)
 	defer cancel()
 	found, err := a.d.settle(limited, func(ctx context.Context) (bool, error) {
-		arn, err := a.d.findMarked(ctx, family(j.Before.Definition), j.Attempt)
+		arn, err := a.registered(ctx, *j)
 		if err != nil || arn == "" {
 			return false, err
 		}
@@ -381,6 +381,16 @@ func (a *attempt) find(ctx context.Context, j *Journal) (bool, error) {
 		return false, unavailable(ctx, fmt.Errorf("look for the deployment of attempt %s: %w", j.Attempt, awsconfig.Explain(err)))
 	}
 	return found, nil
+}
+
+// registered is the revision that an attempt has registered: its journal knows it
+// where it has no mark. Empty if there is none.
+func (a *attempt) registered(ctx context.Context, j Journal) (arn string, err error) {
+	arn, err = a.d.findRevision(ctx, family(j.Before.Definition), sign{mark: j.Attempt})
+	if err == nil && arn == "" && j.Definition != "" {
+		arn = definitionARN(a.now.Service, j.Definition)
+	}
+	return arn, err
 }
 
 // neverBegun is the end of a deployment that was given up before its service was changed.
@@ -482,7 +492,7 @@ func (a *attempt) backBegun(ctx context.Context) (now *ecsstatus.Service, back *
 // inactive one, and makes it the one to go back to; empty if it has not.
 func (a *attempt) backAgain(ctx context.Context) (arn string, err error) {
 	_, err = a.d.once(ctx, func(ctx context.Context) (bool, error) {
-		arn, err = a.d.findMarked(ctx, family(ecsstatus.ShortName(a.back)), a.d.keeper.j.backMark())
+		arn, err = a.d.findRevision(ctx, family(ecsstatus.ShortName(a.back)), sign{mark: a.d.keeper.j.backMark()})
 		return true, err
 	})
 	if err == nil && arn != "" {
