@@ -463,3 +463,54 @@ func TestUnderSudoAnEnvironmentThatWasNotCleanedIsRefused(t *testing.T) {
 		unset(t, name)
 	}
 }
+
+// An answer whose connection breaks in the middle is AWS's all the same, and no page of
+// somebody else's; it is asked for again.
+func TestAnAnswerThatBreaksOffIsAskedForAgain(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		serve func(w http.ResponseWriter)
+	}{
+		{"closed", func(w http.ResponseWriter) { breakOff(t, w, false) }},
+		{"reset", func(w http.ResponseWriter) { breakOff(t, w, true) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			isolate(t)
+			url, calls := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { tt.serve(w) }))
+			cfg, err := Load(t.Context(), Options{Region: "eu-central-1", Endpoint: url})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, json := ecs.NewFromConfig(cfg).ListClusters(t.Context(), nil)
+			if n := calls.Swap(0); n != otherTries {
+				t.Errorf("ECS was asked %d times, want %d", n, otherTries)
+			}
+			_, query := elb.NewFromConfig(cfg).DescribeTargetGroups(t.Context(), nil)
+			if n := calls.Load(); n != otherTries {
+				t.Errorf("ELB was asked %d times, want %d", n, otherTries)
+			}
+			want := "AWS is out of reach: " + strings.TrimPrefix(url, "http://") + " broke off its answer"
+			for _, err := range []error{json, query} {
+				ours, ok := errors.AsType[*Error](Explain(err))
+				if !ok || ours.Kind != Unreachable || !strings.HasPrefix(ours.Error(), want) {
+					t.Errorf("got %v, want %s", err, want)
+				}
+			}
+		})
+	}
+}
+
+// breakOff sends half an answer, and ends the connection.
+func breakOff(t *testing.T, w http.ResponseWriter, reset bool) {
+	w.Header().Set("Content-Length", "1000")
+	fmt.Fprint(w, `{"clusterArns":[`)
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok && reset {
+		tcp.SetLinger(0)
+	}
+	conn.Close()
+}

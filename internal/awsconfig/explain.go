@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -182,10 +183,22 @@ func explainSilence(err error) error {
 	if _, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
 		return &Error{Kind: Unreachable, Err: err, What: "AWS is out of reach: " + where + ": " + innermost(err), Next: checkNetwork}
 	}
+	if brokenOff(err) {
+		return &Error{Kind: Unreachable, Err: err, What: "AWS is out of reach: " + where + " broke off its answer: " + innermost(err), Next: checkNetwork}
+	}
 	if _, ok := errors.AsType[*smithy.DeserializationError](err); ok {
 		return somebodyElse(err)
 	}
 	return err
+}
+
+// brokenOff reports whether an answer ended in the middle, with its connection.
+func brokenOff(err error) bool {
+	if _, reading := errors.AsType[*smithy.DeserializationError](err); !reading {
+		return false
+	}
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) ||
+		strings.Contains(err.Error(), "unexpected EOF") || strings.Contains(err.Error(), "use of closed network connection") // the SDK does not always wrap
 }
 
 func isTimeout(err error) bool {

@@ -49,12 +49,13 @@ func backoff(attempt int, _ error) (time.Duration, error) {
 
 // IsErrorRetryable is the SDK's view, but for LimitExceededException: the SDK
 // takes it for throttling, while ECS and ECR mean a quota by it, which no
-// patience lifts (RegisterTaskDefinition: revisions per family).
+// patience lifts (RegisterTaskDefinition: revisions per family). And an answer that
+// broke off is asked for again, which the SDK does after a reset only.
 func (r *retryer) IsErrorRetryable(err error) bool {
 	if code(err) == "LimitExceededException" {
 		return false
 	}
-	return r.Standard.IsErrorRetryable(err)
+	return brokenOff(err) || r.Standard.IsErrorRetryable(err)
 }
 
 // RetryDelay is how long to wait before the next attempt, or err itself when
