@@ -33,6 +33,8 @@ type attempt struct {
 	whole bool
 	// resumed is whether another process began it.
 	resumed bool
+	// asked is the ARN of the service deployment that ECS was asked to roll back.
+	asked string
 	// changed is whether the service was updated.
 	changed bool
 	// replaced is whether the percents of the strategy replacing have been, or

@@ -382,3 +382,18 @@ func TestOneWhoIsSupersededLeavesTheOtherAlone(t *testing.T) {
 		t.Errorf("%d UpdateService, want 2: one each", n)
 	}
 }
+
+// ECS may take longer to roll back as asked than a change takes to be seen: as long as it
+// says that it does, no second roll-back is begun.
+func TestARollBackThatECSTakesItsTimeForIsNotBegunTwice(t *testing.T) {
+	p := play(t, strings.Replace(brokenWorld, ", circuit-breaker: {enable: true, rollback: true}", "", 1)+"faults: [{operation: StopTask, stale: 2m}]\n")
+	p.d.Tell = func(e deployer.Event) {
+		if e.Kind == deployer.Broke {
+			p.lab.AddFault(world.Fault{Operation: "DescribeServices", Stale: world.Duration(22 * time.Second)})
+		}
+	}
+	err := p.deploy(t.Context(), "web:2")
+	if cli.ExitCode(err) != cli.ExitRolledBack || p.count("UpdateService") != 1 || p.count("StopServiceDeployment") != 1 {
+		t.Errorf("%d updates, %d stops, %v; want ECS's own roll-back followed", p.count("UpdateService"), p.count("StopServiceDeployment"), err)
+	}
+}

@@ -44,6 +44,7 @@ func (a *attempt) askECS(ctx context.Context, why Verdict, now *ecsstatus.Servic
 	if err != nil || arn == "" {
 		return false
 	}
+	a.asked = arn
 	_ = a.record("StopServiceDeployment: %s back to %s, since deployment %s failed: %s", a.d.name, a.back, a.goal.ID, why.Reason)
 	a.d.keeper.note(ctx, func(j *Journal) { j.State, j.Back, j.Why = StateRollingBack, ecsstatus.ShortName(a.back), why.Reason })
 	_, err = a.d.ecs.StopServiceDeployment(ctx, &ecs.StopServiceDeploymentInput{ServiceDeploymentArn: &arn, StopType: types.StopServiceDeploymentStopTypeRollback})
@@ -101,19 +102,42 @@ func (a *attempt) followAsked(ctx context.Context, why Verdict) (following bool,
 }
 
 // takenUp waits until ECS has a deployment of the definition to go back to as its
-// PRIMARY one. Its error says that it has not, or that nobody knows.
+// PRIMARY one: for as long as ECS says that it rolls back. Its error says that it has
+// not, or that nobody knows.
 func (a *attempt) takenUp(ctx context.Context) (s *ecsstatus.Service, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 	defer cancel()
-	done, err := a.d.settle(ctx, func(ctx context.Context) (bool, error) {
+	there := func(ctx context.Context) (bool, error) {
 		if s, err = a.d.reader.Service(ctx, a.d.name); err != nil {
 			return false, err
 		}
 		p := s.Primary()
-		return s.Status == "ACTIVE" && p != nil && p.ID != a.goal.ID && p.TaskDefinition == a.back, nil
-	})
-	if err == nil && !done {
+		return s.Status != "ACTIVE" || p != nil && p.ID != a.goal.ID && (p.TaskDefinition == a.back || a.goal.supersededBy(p)), nil
+	}
+	done, err := a.d.settle(ctx, there)
+	for err == nil && !done && a.rollsBack(ctx) {
+		done, err = a.d.settle(ctx, there)
+	}
+	switch {
+	case err != nil:
+	case !done:
 		err = errors.New("the deployment is still there")
+	case s.Status != "ACTIVE" || s.Primary().TaskDefinition != a.back:
+		err = errors.New("something else has happened to the service")
 	}
 	return s, err
+}
+
+// rollsBack reports whether ECS says that it rolls back as it was asked to, or has
+// done so: it may take longer for that than a change takes to be seen.
+func (a *attempt) rollsBack(ctx context.Context) bool {
+	out, err := a.d.ecs.DescribeServiceDeployments(ctx, &ecs.DescribeServiceDeploymentsInput{ServiceDeploymentArns: []string{a.asked}})
+	if err != nil || len(out.ServiceDeployments) == 0 {
+		return false
+	}
+	switch out.ServiceDeployments[0].Status {
+	case types.ServiceDeploymentStatusRollbackRequested, types.ServiceDeploymentStatusRollbackInProgress, types.ServiceDeploymentStatusRollbackSuccessful:
+		return true
+	}
+	return false
 }
