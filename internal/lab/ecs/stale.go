@@ -17,6 +17,7 @@ type history struct {
 	// rest is when the next copy may be made, outside: in a large world copying
 	// must not take all the time there is. A read may show a little more of the past for it.
 	rest time.Time
+	cost time.Duration // what a copy takes
 }
 
 // leisure is how many times as long as a copy takes no other is made.
@@ -75,12 +76,23 @@ func (h *history) record(p *Plane) {
 		return
 	}
 	h.copies = append(h.copies, past{h.changed, p.state.clone()})
-	h.rest = time.Now().Add(leisure * time.Since(start))
+	h.rest = time.Now().Add(leisure * h.took(time.Since(start)))
 	first := 0
 	for first+1 < len(h.copies) && h.changed.Sub(h.copies[first+1].at) > h.keep {
 		first++
 	}
 	h.copies = h.copies[first:]
+}
+
+// took is what a copy costs, now that the last one has taken d: of a machine that is busy
+// elsewhere one copy may take a hundred times as long as the others, and reads
+// would show far more of the past for it than they are asked for.
+func (h *history) took(d time.Duration) time.Duration {
+	if h.cost > 0 {
+		d = min(d, 2*h.cost)
+	}
+	h.cost = d
+	return d
 }
 
 // at is the state as it was at the time t; now is what it is.
