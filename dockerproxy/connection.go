@@ -163,7 +163,7 @@ func (c *connection) fail(x *exchange, err error) bool {
 		c.gate.tell(c.caller, r.Error())
 	}
 	goesOn := r.Status == http.StatusNotFound && x.op != nil && !x.last
-	if c.refuse(r, !goesOn) != nil {
+	if c.refuse(r, x.header, !goesOn) != nil {
 		return false
 	}
 	if !goesOn {
@@ -202,15 +202,15 @@ func sendAway(conn net.Conn, r *Refusal) {
 
 // refuse writes a refusal. A jump server's gate is told that it is one of the
 // gate's, and by which rule.
-func (c *connection) refuse(r *Refusal, last bool) error {
+func (c *connection) refuse(r *Refusal, more string, last bool) error {
 	bare := c.req.method == http.MethodHead // the answer to a HEAD ends with its head
 	if r.Fault {
-		return writeRefusal(c.conn, r, faultHeader+": 1\r\n", last, bare)
+		return writeRefusal(c.conn, r, more+faultHeader+": 1\r\n", last, bare)
 	}
 	if r.Engine || !c.caller.fromFar() {
-		return writeRefusal(c.conn, r, "", last, bare)
+		return writeRefusal(c.conn, r, more, last, bare)
 	}
-	return writeRefusal(c.conn, r, refusedHeader+": "+cmp.Or(r.Rule, "gate")+"\r\n", last, bare)
+	return writeRefusal(c.conn, r, more+refusedHeader+": "+cmp.Or(r.Rule, "gate")+"\r\n", last, bare)
 }
 
 // writeRefusal writes a refusal; bare is one without its body.

@@ -61,6 +61,7 @@ type ask struct {
 	auth    string // X-Registry-Auth
 	verb    string // for a far gate: the word that was typed
 	event   string // for a far gate: the id of ours
+	outlook bool   // for a far gate: say which container it is about
 }
 
 // answer is what the Engine said, the body not yet read.
@@ -93,7 +94,11 @@ func (u *upstream) write(version string, a *ask) error {
 	if a.auth != "" {
 		b = append(append(append(b, "X-Registry-Auth: "...), a.auth...), "\r\n"...)
 	}
-	for _, h := range []struct{ key, value string }{{verbHeader, a.verb}, {eventHeader, a.event}} {
+	want := ""
+	if a.outlook {
+		want = "1"
+	}
+	for _, h := range []struct{ key, value string }{{verbHeader, a.verb}, {eventHeader, a.event}, {outlookHeader, want}} {
 		if h.value != "" {
 			b = append(append(append(append(b, h.key...), ": "...), h.value...), "\r\n"...)
 		}

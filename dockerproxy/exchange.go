@@ -1,6 +1,7 @@
 package dockerproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ type exchange struct {
 	began time.Time
 
 	event    audit.Event // of the decision, once there is one
+	next     string      // id that the event will have; empty: any
+	header   string      // more lines for the answer's head
 	opened   bool        // event has to be closed
 	answered bool        // the answer has begun
 	last     bool        // no other request may follow on the connection
@@ -156,7 +159,7 @@ func (x *exchange) record(e audit.Event) error {
 func (x *exchange) fill(e *audit.Event) {
 	c := &x.conn.caller
 	e.Time = time.Now()
-	e.ID = audit.NewID(e.Time)
+	e.ID, x.next = cmp.Or(x.next, audit.NewID(e.Time)), ""
 	e.Principal = audit.Principal{UID: c.UID, Name: c.User, Groups: c.Groups, Key: c.Key}
 	e.Environment = x.gate.Environment
 	if e.Resource.Host == "" && x.gate.host() != policy.None {
@@ -310,6 +313,11 @@ func (x *exchange) fetch(a *ask) ([]byte, *answer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	return x.take(ans)
+}
+
+// take reads the whole answer.
+func (x *exchange) take(ans *answer) ([]byte, *answer, error) {
 	body, err := ans.all(maxAnswer)
 	ans.up.finished()
 	if err != nil || !ans.lasts() {
@@ -348,7 +356,7 @@ func engineRefusal(err error) error {
 func (x *exchange) reply(status int, contentType string, body []byte) error {
 	x.answered = true
 	b := appendHead(x.conn.out[:0], status, contentType, int64(len(body)), x.last)
-	b = append(append(b, "\r\n"...), body...)
+	b = append(append(append(b, x.header...), "\r\n"...), body...)
 	_, err := x.conn.conn.Write(b)
 	if cap(b) <= 64<<10 {
 		x.conn.out = b[:0]

@@ -1,8 +1,10 @@
 package dockerproxy
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -55,11 +57,15 @@ func serveOutlook(x *exchange) error {
 	if err != nil {
 		return asked(err)
 	}
+	return x.replyJSON(http.StatusOK, x.outlookOf(t))
+}
+
+func (x *exchange) outlookOf(t *target) outlook {
 	o := outlook{outline: outlineOf(t), Type: t.kind(), ECS: t.byECS(), Yours: t.leasedTo(x.conn.caller.owner())}
 	if t.made() {
 		o.Made = t.lease.Image
 	}
-	return x.replyJSON(http.StatusOK, o)
+	return o
 }
 
 // imageOutlook is the same of an image.
@@ -93,8 +99,8 @@ func asked(err error) error {
 }
 
 // knownFor is how long a jump server's gate goes by what it has learnt of a
-// container that is asked for by its full id. What it decides by does not change
-// in a container's life; the host's gate looks anew each time.
+// container, by its id and by what it was asked for. What it decides by does not
+// change in a container's life; the host's gate looks anew each time.
 const knownFor = 30 * time.Second
 
 type known struct {
@@ -111,16 +117,7 @@ func (x *exchange) lookupFar(ref string) (*target, error) {
 	if err != nil {
 		return nil, farRefusal(err)
 	}
-	var o outlook
-	if err := json.Unmarshal(raw, &o); err != nil || !isID(o.ID) || o.Type == "" {
-		return nil, unavailable("the answer of the host's gate about container %s is not understood", printable(ref))
-	}
-	t := o.target()
-	if !strings.HasPrefix(t.ID, ref) && t.shortName() != ref {
-		return nil, unavailable("host %s: asked for container %s, its gate answers with %s, called %s", x.gate.host(), printable(ref), t.ID[:12], printable(t.shortName()))
-	}
-	x.gate.note(t)
-	return t, nil
+	return x.believed(raw, ref)
 }
 
 // farRefusal is why a look-up came to nothing.
@@ -157,34 +154,36 @@ func (o *outlook) target() *target {
 	return t
 }
 
-func (g *Gate) recall(id string) *target {
-	if !isID(id) {
-		return nil
-	}
+func (g *Gate) recall(ref string) *target {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	k, ok := g.known[id]
+	k, ok := g.known[ref]
 	if !ok || time.Since(k.at) > knownFor {
-		delete(g.known, id)
+		delete(g.known, ref)
 		return nil
 	}
 	return k.target
 }
 
-func (g *Gate) note(t *target) {
+func (g *Gate) note(ref string, t *target) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.known == nil || len(g.known) > maxExecs {
 		g.known = map[string]known{}
 	}
-	g.known[t.ID] = known{t, time.Now()}
+	k := known{t, time.Now()}
+	g.known[ref], g.known[t.ID] = k, k
 }
 
 // forgetFar forgets what was learnt of a container whose owner may have changed.
-func (g *Gate) forgetFar(id string) {
+func (g *Gate) forgetFar(ref string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.known, id)
+	k, ok := g.known[ref]
+	if !ok {
+		return
+	}
+	maps.DeleteFunc(g.known, func(_ string, other known) bool { return other.target.ID == k.target.ID })
 }
 
 // startFar asks the host's gate to start a container.
@@ -290,7 +289,7 @@ func (x *exchange) farEvent() string {
 // forFar adds to what is asked what a host's gate wants to know.
 func (x *exchange) forFar(a *ask) *ask {
 	if x.gate.FarGate {
-		a.event = x.event.ID
+		a.event = cmp.Or(x.event.ID, x.next)
 	}
 	return a
 }

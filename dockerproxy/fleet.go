@@ -376,6 +376,9 @@ func (f *Fleet) holding(x *exchange) (*Gate, error) {
 	}
 	all, missing := f.hosts(x.ctx, environments)
 	s, err := f.byECS(x, environments, all)
+	if s.gate == nil && err == nil && len(all) == 1 && len(missing) == 0 {
+		return f.gate(all[0]), nil // it says whether it has it
+	}
 	if s.gate == nil && err == nil {
 		s, err = f.search(x, all, missing)
 	}

@@ -126,7 +126,7 @@ type Gate struct {
 	inside   int // connections of all callers
 	turned   crowd
 	sessions map[sessionKey]*session
-	known    map[string]known // by full id; of a far gate's containers
+	known    map[string]known // of a far gate's containers, by id and by what they were asked for
 	idle     []*upstream      // to a far gate
 	hangups  *hangups
 }

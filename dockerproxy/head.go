@@ -253,7 +253,7 @@ func checkHeaders(h *head) error {
 	if h.present("expect") {
 		return &Refusal{Status: http.StatusExpectationFailed, Text: "Expect is not supported"}
 	}
-	for _, key := range []string{"content-type", "upgrade", "x-registry-auth", "content-encoding", hostHeader, verbHeader, environmentHeader, eventHeader} {
+	for _, key := range []string{"content-type", "upgrade", "x-registry-auth", "content-encoding", hostHeader, verbHeader, environmentHeader, eventHeader, outlookHeader} {
 		if _, many := h.get(key); many {
 			return badRequest("the header %s is there twice", key)
 		}

@@ -3,6 +3,7 @@ package dockerproxy
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -193,29 +194,50 @@ func (x *exchange) noGuess() error {
 // serveInspect shows a container. Callers who may read its logs or enter it,
 // but not inspect it, get the little that their clients need for that.
 func serveInspect(x *exchange) error {
-	t, err := x.find()
+	var ans *answer
+	var t *target
+	var err error
+	if !x.glance() {
+		ans, t, err = x.ahead(policy.DockerInspect, "json")
+	}
+	if err == nil && t == nil {
+		t, err = x.find()
+	}
 	if err != nil {
 		return err
 	}
 	q := x.question(policy.DockerInspect, t.resource())
 	d := x.decide(q)
-	if !d.Allowed() && x.maySee(t) {
+	if (!d.Allowed() || x.glance()) && x.maySee(t) {
+		x.unread(ans)
 		return x.serveOutline(t)
 	}
 	if _, err := x.permitted(q, d, t.about(), audit.Decision); err != nil {
+		x.unread(ans)
 		return x.hide(err)
 	}
-	raw := t.raw
-	if len(x.query) > 0 || raw == nil { // to count a container's size takes the Engine time
-		if raw, _, err = x.fetch(&ask{method: http.MethodGet, path: "/containers/" + t.ID + "/json", query: x.query}); err != nil {
-			return engineRefusal(err)
-		}
+	raw, err := x.wholeOf(t, ans)
+	if err != nil {
+		return engineRefusal(err)
 	}
 	shown, err := x.redactor().container(raw)
 	if err != nil {
 		return err
 	}
 	return x.show(shown)
+}
+
+// wholeOf is what inspect says of a container, of which the answer may be there.
+func (x *exchange) wholeOf(t *target, ans *answer) (raw []byte, err error) {
+	switch {
+	case ans != nil:
+		raw, _, err = x.take(ans)
+	case len(x.query) > 0 || t.raw == nil: // to count a container's size takes the Engine time
+		raw, _, err = x.fetch(&ask{method: http.MethodGet, path: "/containers/" + t.ID + "/json", query: x.query})
+	default:
+		raw = t.raw
+	}
+	return raw, err
 }
 
 func (x *exchange) maySee(t *target) bool {
@@ -251,7 +273,11 @@ func (x *exchange) serveOutline(t *target) error {
 	if err := x.record(e); err != nil {
 		return err
 	}
-	return x.replyJSON(http.StatusOK, outlineOf(t))
+	b, err := encode(outlineOf(t))
+	if err != nil {
+		return fmt.Errorf("encode what is known of a container: %w", err)
+	}
+	return x.show(b) // a host may have written it
 }
 
 func outlineOf(t *target) outline {
@@ -293,23 +319,11 @@ func serveNone(kind string) func(*exchange) error {
 	}
 }
 
-func serveLogs(x *exchange) error {
-	t, _, err := x.permitOn(policy.DockerLogs, audit.Open)
-	if err != nil {
-		return err
-	}
-	return x.stream(&ask{method: http.MethodGet, path: "/containers/" + t.ID + "/logs", query: x.query},
-		still(x.question(policy.DockerLogs, t.resource())), nil)
-}
+func serveLogs(x *exchange) error { return x.streamOf(policy.DockerLogs, "logs", x.copyAll) }
 
 func serveStats(x *exchange) error {
-	t, _, err := x.permitOn(policy.DockerStats, audit.Open)
-	if err != nil {
-		return err
-	}
 	if x.query == nil || x.query.Get("stream") == "" {
 		x.query = setQuery(x.query, "stream", "1")
 	}
-	return x.streamAs(&ask{method: http.MethodGet, path: "/containers/" + t.ID + "/stats", query: x.query},
-		still(x.question(policy.DockerStats, t.resource())), x.copyMessages)
+	return x.streamOf(policy.DockerStats, "stats", x.copyMessages)
 }

@@ -72,7 +72,10 @@ type target struct {
 }
 
 // find resolves what the path calls a container to the one it means now.
-func (x *exchange) find() (*target, error) { return x.lookup(x.ref, nil) }
+func (x *exchange) find() (*target, error) {
+	t, err := x.lookup(x.ref, nil)
+	return t, x.found(t, err)
+}
 
 func (x *exchange) lookup(ref string, query url.Values) (*target, error) {
 	if !isRef(ref) {
@@ -148,19 +151,15 @@ func (x *exchange) hide(err error) error {
 	return err
 }
 
-// permitOn finds the container that the path means and decides about it. After
-// that everything goes by its full id.
-func (x *exchange) permitOn(a policy.Action, kind audit.Kind) (*target, policy.Decision, error) {
-	t, err := x.find()
-	if err != nil {
-		return nil, policy.Decision{}, err
-	}
+// permitFound decides about a container that was found. After that everything
+// goes by its full id.
+func (x *exchange) permitFound(t *target, a policy.Action, kind audit.Kind) (policy.Decision, error) {
 	q := x.question(a, t.resource())
 	d, err := x.permitted(q, x.decide(q), t.about(), kind)
 	if err != nil {
-		return nil, d, x.hide(err)
+		return d, x.hide(err)
 	}
-	return t, d, nil
+	return d, nil
 }
 
 // idsOf are the ids of a list of containers.

@@ -98,7 +98,17 @@ func (x *exchange) stream(a *ask, still allowed, tap func([]byte) error) error {
 	})
 }
 
+// copyAll passes everything on as it is.
+func (x *exchange) copyAll(src *source, f framing) (int64, error) {
+	return copyChunked(x.conn.conn, src, f, nil)
+}
+
 func (x *exchange) streamAs(a *ask, still allowed, copy func(*source, framing) (int64, error)) error {
+	return x.streamFrom(a, nil, still, copy)
+}
+
+// streamFrom is streamAs where the answer may be there already.
+func (x *exchange) streamFrom(a *ask, ans *answer, still allowed, copy func(*source, framing) (int64, error)) error {
 	up, version, err := x.own(a.method != http.MethodGet)
 	if err != nil {
 		return err
@@ -108,7 +118,9 @@ func (x *exchange) streamAs(a *ask, still allowed, copy func(*source, framing) (
 	defer end()
 	x.last = true
 	x.guarded(cancel, func() { x.watchClient(cancel) })
-	ans, err := up.send(version, x.forFar(a))
+	if ans == nil {
+		ans, err = up.send(version, x.forFar(a))
+	}
 	if err != nil {
 		return ended(ctx, x.gate.gone(err))
 	}
@@ -117,7 +129,7 @@ func (x *exchange) streamAs(a *ask, still allowed, copy func(*source, framing) (
 	}
 	x.answered = true
 	head := appendHead(x.conn.out[:0], ans.status, streamType(ans), -1, true)
-	if _, err := x.conn.conn.Write(append(head, "\r\n"...)); err != nil {
+	if _, err := x.conn.conn.Write(append(append(head, x.header...), "\r\n"...)); err != nil {
 		return errClientGone
 	}
 	x.conn.out = nil // a stream needs it no more

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -22,6 +23,7 @@ const (
 
 	environmentHeader = "X-Jumpsuite-Environment" // which environment was meant, by --environment
 	faultHeader       = "X-Jumpsuite-Fault"       // from the gate: neither the Engine nor the policy says no
+	ttyHeader         = "X-Jumpsuite-Tty"         // from the gate: the log is one of a terminal (true, false)
 )
 
 // address is what the client library believes to talk to: nothing is there.
@@ -35,8 +37,9 @@ type docker struct {
 	gate    *gate
 	config  *configfile.ConfigFile
 	headers map[string]string
-	args    []string    // behind the verb, as they were typed
-	fault   atomic.Bool // the gate could not do its part
+	args    []string             // behind the verb, as they were typed
+	fault   atomic.Bool          // the gate could not do its part
+	tty     atomic.Pointer[bool] // what the gate said of a log
 	connect func() (*client.Client, command.ServerInfo)
 }
 
@@ -58,23 +61,29 @@ func newDocker(g *gate) *docker {
 func (d *docker) http() *http.Client {
 	outer := &http.Transport{DialContext: d.gate.dial}
 	inner := &http.Transport{DisableCompression: true, DialContext: d.gate.dial}
-	outer.RegisterProtocol("http", faults{inner, &d.fault})
+	outer.RegisterProtocol("http", notes{inner, d})
 	return &http.Client{Transport: outer}
 }
 
-// faults notes answers that say that the gate could not do its part.
-type faults struct {
+// notes keeps what the gate says beside its answers.
+type notes struct {
 	http.RoundTripper
-	seen *atomic.Bool
+	docker *docker
 }
 
 // RoundTrip is what it is beneath.
-func (f faults) RoundTrip(r *http.Request) (*http.Response, error) {
-	res, err := f.RoundTripper.RoundTrip(r)
-	if err == nil && res.Header.Get(faultHeader) != "" {
-		f.seen.Store(true)
+func (n notes) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := n.RoundTripper.RoundTrip(r)
+	if err != nil {
+		return nil, err
 	}
-	return res, err
+	if res.Header.Get(faultHeader) != "" {
+		n.docker.fault.Store(true)
+	}
+	if tty, err := strconv.ParseBool(res.Header.Get(ttyHeader)); err == nil {
+		n.docker.tty.Store(&tty)
+	}
+	return res, nil
 }
 
 // connectOnce makes the client, and asks the gate which version the Engine

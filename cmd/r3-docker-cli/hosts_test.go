@@ -103,6 +103,13 @@ func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(path, "/stats"):
 		io.WriteString(w, `{"name":"/web","id":"x","cpu_stats":{"cpu_usage":{"total_usage":200},"system_cpu_usage":2000,"online_cpus":2},"precpu_stats":{"cpu_usage":{"total_usage":100},"system_cpu_usage":1000},
 			"memory_stats":{"usage":3145728,"limit":10485760,"stats":{"inactive_file":1048576}},"pids_stats":{"current":7},"networks":{"eth0":{"rx_bytes":1000,"tx_bytes":2000}}}`)
+	case path == "/containers/two/logs":
+		w.Header().Set(ttyHeader, "false")
+		io.WriteString(w, "\x01\x00\x00\x00\x00\x00\x00\x04out\n\x02\x00\x00\x00\x00\x00\x00\x04err\n")
+	case path == "/containers/terminal/logs":
+		w.Header().Set(ttyHeader, "true")
+		io.WriteString(w, "\x01raw\r\n")
+	case path == "/containers/silent/logs":
 	default:
 		w.WriteHeader(http.StatusNotFound)
 		io.WriteString(w, `{"message":"no"}`)

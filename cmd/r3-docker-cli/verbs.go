@@ -24,7 +24,7 @@ type verb struct {
 var verbs = []verb{
 	{"ps", many("ps", container.NewPsCommand, psTable(container.NewPsCommand))},
 	{"images", many("images", image.NewImagesCommand, imagesTable(image.NewImagesCommand))},
-	{"logs", from(container.NewLogsCommand)},
+	{"logs", func(d *docker) *cobra.Command { return container.NewLogsCommand(newLogsOf(d)) }},
 	{"exec", from(container.NewExecCommand)},
 	{"stats", many("stats", container.NewStatsCommand, statsTable)},
 	{"inspect", newInspect},
