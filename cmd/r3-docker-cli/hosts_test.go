@@ -23,7 +23,12 @@ type fleet struct {
 	mu    sync.Mutex
 	asked []string // host METHOD path?query
 	slow  chan struct{}
-	list  string // of hosts; empty: none, as on a docker host
+	list  string      // of hosts; empty: none, as on a docker host
+	news  chan string // a host's events: what it says; closed: it is lost
+	more  bool        // another container runs on i-3
+
+	follows bool // numbers go on
+	gone    bool // i-3 does not answer
 }
 
 // newFleet has three hosts. The second has two containers, the third one.
@@ -96,10 +101,21 @@ func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(faultHeader, "1")
 		w.WriteHeader(http.StatusBadGateway)
 		io.WriteString(w, `{"message":"jumpsuite: host 10.0.0.9: i-9 is not connected to Session Manager\nhint: start its agent"}`)
+	case host == "i-3" && f.is(&f.gone):
+		w.WriteHeader(http.StatusBadGateway)
+		io.WriteString(w, `{"message":"jumpsuite: host 10.0.0.3: it is gone"}`)
+	case path == "/events":
+		f.tell(w, r, host)
+	case path == "/containers/json" && host == "i-3" && f.is(&f.more):
+		io.WriteString(w, strings.TrimSuffix(containersOf(host), "]")+","+strings.TrimPrefix(containersOf("i-5"), "["))
 	case path == "/containers/json":
 		fmt.Fprint(w, containersOf(host))
 	case path == "/images/json":
 		fmt.Fprintf(w, `[{"Id":"sha256:%064d","RepoTags":["web:1","web:latest"],"RepoDigests":[],"Created":1700000000,"Size":1000}]`, len(host))
+	case strings.HasSuffix(path, "/stats") && f.follows:
+		io.WriteString(w, `{"name":"/web"}`)
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
 	case strings.HasSuffix(path, "/stats"):
 		io.WriteString(w, `{"name":"/web","id":"x","cpu_stats":{"cpu_usage":{"total_usage":200},"system_cpu_usage":2000,"online_cpus":2},"precpu_stats":{"cpu_usage":{"total_usage":100},"system_cpu_usage":1000},
 			"memory_stats":{"usage":3145728,"limit":10485760,"stats":{"inactive_file":1048576}},"pids_stats":{"current":7},"networks":{"eth0":{"rx_bytes":1000,"tx_bytes":2000}}}`)
@@ -116,6 +132,50 @@ func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// tell is the events of a host: of i-3 those that are in news.
+func (f *fleet) tell(w http.ResponseWriter, r *http.Request, host string) {
+	w.(http.Flusher).Flush()
+	if host != "i-3" {
+		<-r.Context().Done()
+		return
+	}
+	f.mu.Lock()
+	news := f.news
+	f.mu.Unlock()
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case s, ok := <-news:
+			if !ok {
+				panic(http.ErrAbortHandler)
+			}
+			io.WriteString(w, s)
+			w.(http.Flusher).Flush()
+		}
+	}
+}
+
+// lose ends i-3's events.
+func (f *fleet) lose() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.news)
+	f.news = make(chan string)
+}
+
+func (f *fleet) is(what *bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return *what
+}
+
+func (f *fleet) set(what *bool, to bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	*what = to
+}
+
 func containersOf(host string) string {
 	one := func(id, name string, created int) string {
 		return fmt.Sprintf(`{"Id":"%s","Names":["/%s"],"Image":"web:1","Command":"sleep","Created":%d,"State":"running","Status":"Up 1 hour","Labels":{"team":"blue","x":"y"}}`, strings.Repeat(id, 64), name, created)
@@ -123,6 +183,8 @@ func containersOf(host string) string {
 	switch host {
 	case "i-2":
 		return "[" + one("a", "web", 1700000300) + "," + one("b", "log", 1700000100) + "]"
+	case "i-5":
+		return "[" + one("d", "new", 1700000400) + "]"
 	case "i-3":
 		return "[" + one("c", "api", 1700000200) + "]"
 	}

@@ -25,9 +25,6 @@ var statsHeaders = formatter.SubHeaderContext{
 // frame is how often a table that follows is shown anew; docker's own pace.
 const frame = 500 * time.Millisecond
 
-// relist is how often a table that follows looks for containers that are new.
-const relist = 10 * time.Second
-
 // statsTable is docker stats for all hosts. With names it is docker's own: the
 // gate finds them.
 func statsTable(d *docker, cmd *cobra.Command, args []string, list *hostList) error {
@@ -46,7 +43,8 @@ func statsTable(d *docker, cmd *cobra.Command, args []string, list *hostList) er
 		err := d.eachHost(cmd.Context(), list, m.once)
 		return first(t.write(d.Out(), m.snapshot()), err)
 	}
-	return m.follow(cmd.Context(), t)
+	f := &follower{meters: m, table: t, lost: map[int]error{}, pause: retry}
+	return f.follow(cmd.Context())
 }
 
 // meters are the numbers of all containers of all hosts.
@@ -235,54 +233,4 @@ func blocks(b *container.BlkioStats) (read, written float64) {
 		}
 	}
 	return read, written
-}
-
-// follow shows the numbers again and again, until it is interrupted. A host that
-// is lost is named once, and asked again.
-func (m *meters) follow(ctx context.Context, t table) error {
-	named := map[int]bool{}
-	var mu sync.Mutex
-	look := func() {
-		for i, h := range m.list.Hosts {
-			go func() {
-				err := m.read(ctx, i, h, true)
-				mu.Lock()
-				defer mu.Unlock()
-				if err != nil && ctx.Err() == nil && !named[i] {
-					named[i] = true
-					errs := make([]error, len(m.list.Hosts))
-					errs[i] = err
-					_ = m.docker.told(&hostList{Hosts: m.list.Hosts}, errs)
-				}
-			}()
-		}
-	}
-	_ = m.docker.told(&hostList{Missing: m.list.Missing}, nil)
-	look()
-	again, show := time.NewTicker(relist), time.NewTicker(frame)
-	defer again.Stop()
-	defer show.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-again.C:
-			look()
-		case <-show.C:
-			if err := m.draw(t); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// draw shows a frame in the place of the one before.
-func (m *meters) draw(t table) error {
-	var b strings.Builder
-	if err := t.write(&b, m.snapshot()); err != nil {
-		return err
-	}
-	text := "\033[H" + strings.ReplaceAll(b.String(), "\n", "\033[K\n") + "\033[J"
-	_, err := io.WriteString(m.docker.Out(), text)
-	return err
 }
