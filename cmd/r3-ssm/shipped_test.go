@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
@@ -30,7 +31,7 @@ func TestTheIAMPoliciesAreWhatTheCodeCalls(t *testing.T) {
 			"jump-server.json",
 			[]string{"cmd/r3-ssm", "cmd/r3-container", "cmd/show-ecs-service-status", "internal/session", "internal/enrol", "internal/access", "internal/awsconfig", "ecsstatus", "deployer"},
 			[]string{"iam:PassRole", "ssmmessages:OpenDataChannel"},
-			[]string{"ecr:TagResource"},
+			[]string{"ecr:TagResource", "logs:TagResource"},
 		},
 		{
 			"docker-host.json",
@@ -56,6 +57,7 @@ func operations() map[string][]string {
 	all := map[string][]string{}
 	for service, client := range map[string]any{
 		"ssm": (*ssm.Client)(nil), "ecs": (*ecs.Client)(nil), "ecr": (*ecr.Client)(nil), "elasticloadbalancing": (*elasticloadbalancingv2.Client)(nil),
+		"logs": (*cloudwatchlogs.Client)(nil),
 	} {
 		for m := range reflect.TypeOf(client).Methods() {
 			if m.Name != "Options" {
