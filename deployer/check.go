@@ -164,7 +164,9 @@ func (a *attempt) checkOthers(ctx context.Context) error {
 	g := goalFor(s, p, a.now.Definition)
 	g.Stages = "" // it is looked at now and not followed
 	var err error
-	if a.before, err = a.d.watch(a.d.before, g).look(ctx); err != nil {
+	w := a.d.watch(a.d.before, g)
+	w.labels = nil // nobody is shown the hosts yet
+	if a.before, err = w.look(ctx); err != nil {
 		return unreadable(err)
 	}
 	if shifts(s) {

@@ -103,9 +103,7 @@ func New(cfg aws.Config, cluster string) *Deployer {
 		d.web = http.DefaultClient
 	}
 	d.before = &ecsstatus.Reader{ECS: d.patient, Balancers: elb.NewFromConfig(cfg), Cluster: cluster}
-	inventory := ssm.NewFromConfig(once)
-	d.before.Inventory = inventory
-	d.reader = &ecsstatus.Reader{Inventory: inventory, ECS: d.ecs, Balancers: elb.NewFromConfig(once), Cluster: cluster}
+	d.reader = &ecsstatus.Reader{Inventory: ssm.NewFromConfig(once), ECS: d.ecs, Balancers: elb.NewFromConfig(once), Cluster: cluster}
 	d.Images = func(region string) Images {
 		return ecr.NewFromConfig(cfg, func(o *ecr.Options) { o.Region = region })
 	}
@@ -186,7 +184,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 const (
+	// shortLook is the time between two looks when a verdict is near: three calls a
+	// second of those that AWS's buckets refill with twenty a second of.
+	shortLook = time.Second
 	quickLook = 2 * time.Second
+	// calmLooks is how many looks may see no change before they come further apart.
+	calmLooks = 15
 	slowLook  = 10 * time.Second
 	// MinInterval is the least Interval: ten looks a second are forty calls,
 	// twice what AWS's buckets refill with.

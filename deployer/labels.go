@@ -20,7 +20,7 @@ type labels struct {
 
 // of are the labels of the hosts of tasks, by container instance ARN.
 func (l *labels) of(ctx context.Context, r *ecsstatus.Reader, tasks []ecsstatus.Task) map[string]string {
-	if l.hostless {
+	if l == nil || l.hostless {
 		return nil
 	}
 	hosts, err := r.TaskHosts(ctx, tasks)
