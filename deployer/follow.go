@@ -185,8 +185,8 @@ func (f *follower) seen() {
 	f.least -= f.least / 4
 }
 
-// pause is how long to wait until the next look: longer while nothing changes,
-// and longer still while AWS throttles or is out of reach. What throttling has
+// pause is how long to wait until the next look: short while tasks fail, longer while
+// nothing changes, and longer still while AWS throttles or is out of reach. What throttling has
 // taught is forgotten slowly: the bucket is everybody's.
 func (f *follower) pause() time.Duration {
 	if f.failures > 0 {
@@ -195,7 +195,25 @@ func (f *follower) pause() time.Duration {
 	if f.d.Interval > 0 {
 		return max(f.d.Interval, f.least)
 	}
-	return max(min(quickLook+time.Duration(f.calm)*time.Second, slowLook), f.least)
+	return max(f.pace(), f.least)
+}
+
+// pace is how long the time between two looks is by what is to be seen. The verdict
+// must not come later than that of ECS's circuit breaker by more than one short look:
+// so it is short as long as failures add up to one, and when it is only a matter of time.
+func (f *follower) pace() time.Duration {
+	pace := min(quickLook+time.Duration(max(f.calm-calmLooks, 0))*time.Second, slowLook)
+	if f.last.Failed > 0 {
+		pace = quickLook
+	}
+	if f.last.Failed > 0 && 2*f.last.Failed >= maxFailures(f.w.goal, f.last.Desired) {
+		pace = shortLook
+	}
+	if stuck := f.trail.stuck; !stuck.IsZero() {
+		due := stuck.Add(roomPatience).Sub(f.looked)
+		pace = min(pace, max(due, shortLook))
+	}
+	return pace
 }
 
 // late is the verdict when the time is over: what was still missing, and the
@@ -227,12 +245,7 @@ func (f *follower) report(o Observation, v Verdict) {
 	if o.Service == nil {
 		return
 	}
-	for _, e := range o.Service.Events {
-		if !e.Time.Before(f.w.goal.Since) && !f.d.told[e.ID] {
-			f.d.told[e.ID] = true
-			f.d.tell(Event{Time: e.Time, Kind: ServiceSaid, Deployment: f.w.goal.ID, Message: e.Message})
-		}
-	}
+	f.d.tellEvents(o.Service, f.w.goal, time.Time{})
 	f.remember(o.Targets)
 	for _, t := range o.Tasks {
 		if ended(t) && !f.d.told[t.ID] {
@@ -250,6 +263,17 @@ func (f *follower) report(o Observation, v Verdict) {
 		f.last, f.calm = p, 0
 	}
 	f.d.tell(Event{Time: o.At, Kind: Progressed, Deployment: f.w.goal.ID, Message: progressLine(p), Progress: &p, Changed: changed})
+}
+
+// tellEvents tells what ECS has said since a goal's deployment began, until some time
+// (zero: now), and has not been told.
+func (d *Deployer) tellEvents(s *ecsstatus.Service, g Goal, until time.Time) {
+	for _, e := range s.Events {
+		if !e.Time.Before(g.Since) && (until.IsZero() || !e.Time.After(until)) && !d.told[e.ID] {
+			d.told[e.ID] = true
+			d.tell(Event{Time: e.Time, Kind: ServiceSaid, Deployment: g.ID, Message: e.Message})
+		}
+	}
 }
 
 // remember keeps what the load balancers say of unwell targets: of a task that has

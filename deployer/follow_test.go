@@ -55,6 +55,51 @@ func TestTheTimeBeingOverIsNoReasonToTakeBackWhatIsWell(t *testing.T) {
 	}
 }
 
+func TestLooksAreShortWhileAVerdictIsNear(t *testing.T) {
+	at := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name string
+		in   follower
+		want time.Duration
+	}{
+		{"it has begun", follower{last: Progress{Desired: 2}}, quickLook},
+		{"nothing changes for a while", follower{last: Progress{Desired: 2}, calm: calmLooks}, quickLook},
+		{"one of three has failed", follower{last: Progress{Desired: 2, Failed: 1}, calm: 100}, quickLook},
+		{"two of three have failed", follower{last: Progress{Desired: 2, Failed: 2}, calm: 100}, shortLook},
+		{"two of ten have failed", follower{last: Progress{Desired: 20, Failed: 2}, calm: 100}, quickLook},
+		{"AWS throttles", follower{last: Progress{Desired: 2, Failed: 2}, least: 4 * time.Second}, 4 * time.Second},
+		{"it has come to a standstill", follower{last: Progress{Desired: 2}, calm: 100, looked: at.Add(20 * time.Second), trail: Trail{stuck: at}}, slowLook},
+		{"the standstill's minute is nearly over", follower{last: Progress{Desired: 2}, calm: 100, looked: at.Add(56 * time.Second), trail: Trail{stuck: at}}, 4 * time.Second},
+	} {
+		f := tt.in
+		f.d, f.w = &Deployer{}, &watcher{}
+		if got := f.pause(); got != tt.want {
+			t.Errorf("%s: %s until the next look, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestAStandstillBeginsWhenECSSaysSo(t *testing.T) {
+	at := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name             string
+		said, seen, want time.Duration // since at; the look is after a minute
+	}{
+		{"between two looks", 55 * time.Second, 50 * time.Second, 55 * time.Second},
+		{"long ago, and something moved until the last look", 5 * time.Second, 50 * time.Second, 50 * time.Second},
+		{"before the first look", 5 * time.Second, -1, time.Minute},
+	} {
+		o := Observation{At: at.Add(time.Minute), Service: &ecsstatus.Service{Events: []ecsstatus.Event{{Time: at.Add(tt.said), Message: "(service web) was unable to place a task because …"}}}}
+		var trail Trail
+		if tt.seen >= 0 {
+			trail.seen = at.Add(tt.seen)
+		}
+		if got := stuckSince(o, trail).Sub(at); got != tt.want {
+			t.Errorf("%s: since %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
 // A change has five minutes, whatever --interval says.
 func TestALongIntervalMakesNoChangeWait(t *testing.T) {
 	if got := (&Deployer{Interval: time.Hour}).backoff(1); got != quickLook {
@@ -89,7 +134,7 @@ func TestLooksAreFewerWhileNothingChangesOrAWSIsInTrouble(t *testing.T) {
 		want time.Duration
 	}{
 		{"something changed", follower{d: &Deployer{}}, 2 * time.Second},
-		{"nothing for three looks", follower{d: &Deployer{}, calm: 3}, 5 * time.Second},
+		{"nothing for twenty looks", follower{d: &Deployer{}, calm: 20}, 7 * time.Second},
 		{"nothing for long", follower{d: &Deployer{}, calm: 100}, 10 * time.Second},
 		{"a fixed interval", follower{d: &Deployer{Interval: 3 * time.Second}, calm: 100}, 3 * time.Second},
 		{"a fixed interval, throttled once", follower{d: &Deployer{Interval: time.Minute}, failures: 1}, time.Minute},

@@ -325,6 +325,34 @@ func TestAnOldReadIsNotTheEndOfECSsRollBack(t *testing.T) {
 	}
 }
 
+// What ECS says of a roll-back comes after the line that tells of it, whoever began it.
+func TestWhatECSSaysIsToldInTheOrderOfItsTimes(t *testing.T) {
+	for name, text := range map[string]string{"ECS's own": brokenWorld, "ours": strings.ReplaceAll(brokenWorld, ", circuit-breaker: {enable: true, rollback: true}", "")} {
+		text = strings.ReplaceAll(text, "desired: 2", "desired: 2, min: 50, max: 100") // the roll-back has tasks to start
+		p, deploy := play(t, text), (*theatre).deployPatiently
+		if name == "ours" {
+			deploy = func(p *theatre, image string) error { return p.deploy(t.Context(), image) }
+		}
+		if err := deploy(p, "web:2"); cli.ExitCode(err) != cli.ExitRolledBack {
+			t.Fatalf("%s: %v", name, err)
+		}
+		back := p.last(deployer.RollingBack)
+		after, said := false, 0
+		for _, e := range p.events {
+			after = after || e.Kind == deployer.RollingBack
+			if e.Kind == deployer.ServiceSaid && after {
+				said++
+				if e.Time.Before(back.Time) {
+					t.Errorf("%s: rolling back since %s, and after that line %q of %s", name, back.Time, e.Message, e.Time)
+				}
+			}
+		}
+		if said == 0 {
+			t.Errorf("%s: ECS says nothing of the roll-back", name)
+		}
+	}
+}
+
 func TestWhoDeploysAfterECSsRollBackIsLeftAlone(t *testing.T) {
 	p := play(t, brokenWorld)
 	second := deployer.New(p.cfg, "prod")

@@ -186,7 +186,7 @@ func (a *attempt) followTakenUp(ctx context.Context, why Verdict, s *ecsstatus.S
 
 // seeBack follows a roll-back to its end.
 func (a *attempt) seeBack(ctx context.Context, why Verdict, g Goal, done string) error {
-	a.d.tell(Event{Kind: RollingBack, Deployment: g.ID, TaskDefinition: g.Definition, Message: fmt.Sprintf("rolling back to %s by deployment %s", ecsstatus.ShortName(g.Definition), g.ID)})
+	a.tellRollingBack(ctx, g)
 	a.d.keeper.note(ctx, func(j *Journal) { j.State, j.Return, j.Why = StateRollingBack, g.ID, why.Reason })
 	failed := a.goal
 	v, err := a.d.follow(ctx, g, a.r.Timeout)
@@ -205,6 +205,18 @@ func (a *attempt) seeBack(ctx context.Context, why Verdict, g Goal, done string)
 		return a.overtaken(v)
 	}
 	return a.notRolledBack(why, "the roll-back to "+ecsstatus.ShortName(g.Definition)+" came to nothing: "+v.Reason, a.byHand())
+}
+
+// tellRollingBack tells that a roll-back has begun, after what ECS has said until
+// then: what it says of the roll-back comes later, in the telling too.
+func (a *attempt) tellRollingBack(ctx context.Context, g Goal) {
+	now := a.d.clock.Now()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTime)
+	defer cancel()
+	if s, err := a.d.reader.Service(ctx, a.d.name); err == nil { // else what it has said comes with the next look
+		a.d.tellEvents(s, a.goal, now)
+	}
+	a.d.tell(Event{Time: now, Kind: RollingBack, Deployment: g.ID, TaskDefinition: g.Definition, Message: fmt.Sprintf("rolling back to %s by deployment %s", ecsstatus.ShortName(g.Definition), g.ID)})
 }
 
 // notRolledBack is the worst end: code 76, and what to do by hand.

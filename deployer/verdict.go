@@ -122,10 +122,17 @@ type Verdict struct {
 // beginning.
 type Trail struct {
 	missing, failed, whole, stuck time.Time // since when; zero: not so
+	seen                          time.Time // the last look
 }
 
 // judge decides about an observation. It is pure: the same in, the same out.
 func judge(g Goal, o Observation, t Trail) (Verdict, Trail) {
+	v, t := judgeNow(g, o, t)
+	t.seen = o.At
+	return v, t
+}
+
+func judgeNow(g Goal, o Observation, t Trail) (Verdict, Trail) {
 	if o.Service == nil || o.Service.Status != "ACTIVE" {
 		return Verdict{Outcome: Gone, Reason: "the service was deleted"}, t
 	}
@@ -251,6 +258,20 @@ func unwell(s *ecsstatus.Service, t ecsstatus.Task) string {
 			return "; its target was unhealthy: " + m[1]
 		}
 	}
+	if strings.HasPrefix(t.StoppedReason, "Task failed ELB health checks") {
+		return otherUnwell(s)
+	}
+	return ""
+}
+
+// otherUnwell is why the last target was unhealthy of which ECS says so: it does not of a
+// task with which its circuit breaker trips.
+func otherUnwell(s *ecsstatus.Service) string {
+	for i := len(s.Events) - 1; i >= 0; i-- {
+		if m := unhealthyEvent.FindStringSubmatch(s.Events[i].Message); m != nil {
+			return "; a target was unhealthy: " + m[1]
+		}
+	}
 	return ""
 }
 
@@ -361,7 +382,7 @@ func judgeHealth(g Goal, o Observation, t Trail, own *ecsstatus.Deployment) (Ver
 		if why == "" {
 			t.stuck = time.Time{}
 		} else if t.stuck.IsZero() {
-			t.stuck = o.At
+			t.stuck = stuckSince(o, t)
 		} else if o.At.Sub(t.stuck) >= roomPatience {
 			return Verdict{Outcome: Failed, Reason: why, Missing: tally(lacks, want-good-len(lacks))}, t
 		}
@@ -377,7 +398,7 @@ func judgeHealth(g Goal, o Observation, t Trail, own *ecsstatus.Deployment) (Ver
 // from outside: ECS says that it cannot start or stop tasks, no new task is on its way, no
 // old one drains, and none of the old ones may be stopped. It is empty if something can.
 func standstill(g Goal, o Observation, onTheirWay int) string {
-	said := cannot(o)
+	said := cannot(o).Message
 	running, draining := oldTasks(o)
 	low, _ := percents(o.Service)
 	keep := (desired(o.Service)*low + 99) / 100
@@ -396,20 +417,33 @@ func standstill(g Goal, o Observation, onTheirWay int) string {
 	return fmt.Sprintf("nothing moves: ECS says: %s; and %s", said, countOf(running, "old task has to stay", "old tasks have to stay"))
 }
 
-// cannot is ECS's last word that it cannot place, start or stop tasks; empty if it
+// stuckSince is when something has come to a standstill that is seen for the first time:
+// when ECS said so, but not before the look that did not see it.
+func stuckSince(o Observation, t Trail) time.Time {
+	said := cannot(o).Time
+	switch {
+	case t.seen.IsZero() || said.After(o.At):
+		return o.At
+	case said.Before(t.seen):
+		return t.seen
+	}
+	return said
+}
+
+// cannot is ECS's last word that it cannot place, start or stop tasks; zero if it
 // has started one since. It does not repeat itself for hours, so the word may be
 // from before the deployment.
-func cannot(o Observation) string {
+func cannot(o Observation) ecsstatus.Event {
 	for i := len(o.Service.Events) - 1; i >= 0; i-- {
 		m := o.Service.Events[i].Message
 		switch {
 		case strings.Contains(m, "was unable to place a task"), strings.Contains(m, "was unable to stop or start tasks"):
-			return m
+			return o.Service.Events[i]
 		case strings.Contains(m, "has started "), strings.Contains(m, "has reached a steady state"):
-			return ""
+			return ecsstatus.Event{}
 		}
 	}
-	return ""
+	return ecsstatus.Event{}
 }
 
 // judgeRest decides about the old tasks when the new ones are all well. Those
