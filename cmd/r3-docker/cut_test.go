@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -101,5 +102,33 @@ func TestWhatIsCutIsNoSuccess(t *testing.T) {
 				t.Errorf("it goes on")
 			}
 		})
+	}
+}
+
+// An hour of a service that closes every websocket each minute: a log that is
+// followed has each of its lines, once and in order.
+func TestALogIsFollowedThroughSixtyCuts(t *testing.T) {
+	f := jumpServer(t)
+	container(t, "web", "sh", "-c", "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); [ $((i%50)) = 0 ] && sleep 0.15; done; echo over; exec sleep 1000")
+	s := on(t, sudoDocker(t, f.Host, "-H", "10.0.0.1", "logs", "-f", "web"), true)
+	s.sees("line 0", 1)
+	for i := range 60 {
+		if err := f.lab.Do(world.Action{Do: "session-cut", To: testHost, Value: []string{"client", "agent", "both"}[i%3]}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	s.sees("over", 1)
+	var want strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&want, "line %d\r\n", i)
+	}
+	if got := s.text(); got != want.String()+"over\r\n" {
+		t.Errorf("got %d bytes, want %d, all of them in order", len(got), want.Len()+len("over\r\n"))
+	}
+	s.types(ctrlC)
+	s.ends(130)
+	if n := f.starts(testHost); n != 1 {
+		t.Errorf("%d sessions were started, want 1", n)
 	}
 }

@@ -33,6 +33,7 @@ const (
 // far is the jump server and what is behind it.
 type far struct {
 	*sudoer.Host
+	t      *testing.T // the test that has it
 	lab    *lab.Lab
 	engine string // socket of the hosts' Engine
 	ssm    *background
@@ -110,7 +111,7 @@ clusters:
 // jumpServerIn is jumpServer in a world of its own. Where the lab has an Engine, that
 // one is the hosts'.
 func jumpServerIn(t *testing.T, text string, c lab.Config) *far {
-	f := &far{Host: need(t, "test"), engine: sudoer.Engine, audits: map[string]string{}, keys: map[string]keys.Store{}}
+	f := &far{Host: need(t, "test"), t: t, engine: sudoer.Engine, audits: map[string]string{}, keys: map[string]keys.Store{}}
 	if err := others(); err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +164,12 @@ func (f *far) policy(t *testing.T) {
 // trusts it.
 func (f *far) host(t *testing.T, id, environment string) {
 	t.Helper()
+	f.hostWith(t, id, environment, "")
+}
+
+// hostWith is host without some of the actions that it lets jump servers have.
+func (f *far) hostWith(t *testing.T, id, environment, without string) {
+	t.Helper()
 	dir := t.TempDir()
 	text, err := policyText()
 	if err != nil {
@@ -174,6 +181,8 @@ jump-servers:
   - {name: jump, keys: ["*"], environments: [test, prod], actions: [docker.version, docker.ps, docker.images, docker.logs,
      docker.stats, docker.inspect, docker.exec, docker.run, docker.create, docker.start, docker.rm]}
 `
+	at := strings.LastIndex(text, "actions: ")
+	text = text[:at] + strings.Replace(text[at:], without, "", 1)
 	if err := os.WriteFile(policyFile, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
