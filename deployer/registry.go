@@ -32,17 +32,20 @@ type Checked struct {
 	Notes []string // what could not be asked, or what is odd
 }
 
-// check asks ECR for an image. Only the registry of the account itself can be
-// asked; for any other it says so. An image that is not there is an error with
+// check asks ECR for an image, in whatever account; of any other registry it says that it
+// cannot be asked. Another account decides what it answers: see checkPullable. An image that is not there is an error with
 // code 66, an ECR that does not answer one with 69: a deployment that cannot
 // be checked does not begin.
 func (d *Deployer) check(ctx context.Context, i Image, account string) (Checked, error) {
 	owner, region, ok := i.ecrRegistry()
-	if !ok || owner != account {
-		return Checked{Digest: i.Digest, Notes: []string{fmt.Sprintf("registry %s is not this account's ECR: whether it has the image, and for which architecture, cannot be checked", registryName(i))}}, nil
+	if !ok {
+		return Checked{Digest: i.Digest, Notes: []string{fmt.Sprintf("registry %s is no ECR: whether it has the image, and for which architecture, cannot be checked", registryName(i))}}, nil
 	}
 	in := &ecr.DescribeImagesInput{RegistryId: aws.String(owner), RepositoryName: aws.String(i.Repository), ImageIds: []ecrtypes.ImageIdentifier{identifier(i)}}
 	out, err := d.Images(region).DescribeImages(ctx, in)
+	if owner != account && denied(awsconfig.Explain(err)) {
+		return d.checkPullable(ctx, i, owner, region)
+	}
 	if err != nil {
 		return Checked{}, d.checkError(ctx, i, owner, region, err)
 	}
@@ -51,6 +54,12 @@ func (d *Deployer) check(ctx context.Context, i Image, account string) (Checked,
 	}
 	checked := Checked{Digest: aws.ToString(out.ImageDetails[0].ImageDigest)}
 	checked.scanned(out.ImageDetails[0].ImageScanFindingsSummary)
+	return d.withPlatforms(ctx, checked, i, owner, region)
+}
+
+// withPlatforms adds what an image is for.
+func (d *Deployer) withPlatforms(ctx context.Context, checked Checked, i Image, owner, region string) (_ Checked, err error) {
+	in := &ecr.DescribeImagesInput{RegistryId: aws.String(owner), RepositoryName: aws.String(i.Repository)}
 	checked.Platforms, err = d.platformsOf(ctx, in, region, checked.Digest)
 	switch {
 	case errors.Is(err, errNoImage):
@@ -59,6 +68,28 @@ func (d *Deployer) check(ctx context.Context, i Image, account string) (Checked,
 		checked.Notes = append(checked.Notes, fmt.Sprintf("for which architecture the image is could not be checked: %v", err))
 	}
 	return checked, nil
+}
+
+// checkPullable asks another account's ECR for what it lets people see who may pull and no
+// more, which is what repository policies usually allow: the manifest. A no is a
+// note: the hosts may have rights that we have not.
+func (d *Deployer) checkPullable(ctx context.Context, i Image, owner, region string) (Checked, error) {
+	out, err := d.Images(region).BatchGetImage(ctx, &ecr.BatchGetImageInput{RegistryId: aws.String(owner), RepositoryName: aws.String(i.Repository),
+		ImageIds: []ecrtypes.ImageIdentifier{identifier(i)}, AcceptedMediaTypes: manifestTypes})
+	if why := awsconfig.Explain(err); denied(why) {
+		return Checked{Digest: i.Digest, Notes: []string{fmt.Sprintf("whether the ECR of account %s has the image, and for which architecture, is not checked: %v", owner, why)}}, nil
+	}
+	if err != nil {
+		return Checked{}, d.checkError(ctx, i, owner, region, err)
+	}
+	if len(out.Images) == 0 {
+		return Checked{}, noImage(i, nil)
+	}
+	checked := Checked{Digest: i.Digest}
+	if id := out.Images[0].ImageId; id != nil && id.ImageDigest != nil {
+		checked.Digest = *id.ImageDigest
+	}
+	return d.withPlatforms(ctx, checked, i, owner, region)
 }
 
 // scanned notes what ECR's scan of the image found. It stops nothing: what is

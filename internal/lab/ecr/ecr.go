@@ -49,12 +49,16 @@ func (e *ECR) registryID(asked *string) string {
 // repository is the images of a repository that a caller named.
 func (e *ECR) repository(account, name *string) ([]registry.Image, error) {
 	id := e.registryID(account)
-	if id == e.World.Account {
-		if images, ok := e.Registry.Images(*name); ok {
-			return images, nil
-		}
+	if images, ok := e.Registry.ImagesAt(e.host(id), *name); ok {
+		return images, nil
 	}
 	return nil, wire.Errorf("RepositoryNotFoundException", "The repository with name '%s' does not exist in the registry with id '%s'", *name, id)
+}
+
+// host is the registry of an account. Another account's are in the world as images
+// with the registry 999999999999.dkr.ecr.REGION.amazonaws.com.
+func (e *ECR) host(account string) string {
+	return account + strings.TrimPrefix(e.World.ECR(), e.World.Account)
 }
 
 // find is the image that an identifier means: by digest, by tag, or by both
@@ -414,6 +418,6 @@ func (e *ECR) GetDownloadUrlForLayer(_ context.Context, in *api.GetDownloadUrlFo
 		return nil, wire.Errorf("LayersNotFoundException", "The layer with digest '%s' does not exist in the repository with name '%s' in the registry with id '%s'",
 			*in.LayerDigest, *in.RepositoryName, e.World.Account)
 	}
-	url := e.Registry.Presign(e.URL + "/v2/" + e.World.ECR() + "/" + *in.RepositoryName + "/blobs/" + *in.LayerDigest)
+	url := e.Registry.Presign(e.URL + "/v2/" + e.host(e.registryID(in.RegistryId)) + "/" + *in.RepositoryName + "/blobs/" + *in.LayerDigest)
 	return &api.GetDownloadUrlForLayerOutput{DownloadUrl: &url, LayerDigest: in.LayerDigest}, nil
 }

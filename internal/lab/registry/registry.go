@@ -292,9 +292,14 @@ func (r *Registry) Repositories() []Repository {
 // Images are the images in a repository of the account's ECR, the newest
 // first; ok is false if there is no such repository.
 func (r *Registry) Images(repository string) (images []Image, ok bool) {
+	return r.ImagesAt(r.world.ECR(), repository)
+}
+
+// ImagesAt is Images of a registry by its host.
+func (r *Registry) ImagesAt(host, repository string) (images []Image, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	repo := r.repositories[r.world.ECR()+"/"+repository]
+	repo := r.repositories[host+"/"+repository]
 	if repo == nil {
 		return nil, false
 	}
