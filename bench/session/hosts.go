@@ -28,9 +28,9 @@ import (
 const fleetSize = 50
 
 const fleetPolicy = `
-jump-servers: [{name: all, keys: ["*"], environments: [test], actions: [docker.ps]}]
+jump-servers: [{name: all, keys: ["*"], environments: [test], actions: [docker.ps, docker.inspect, docker.logs]}]
 environments: [{name: test, cluster: test, region: eu-central-1, production: false}]
-rules: [{name: all, effect: allow, principals: [user:dev1], actions: [docker.ps], environments: [test]}]
+rules: [{name: all, effect: allow, principals: [user:dev1], actions: [docker.ps, docker.inspect, docker.logs], environments: [test]}]
 `
 
 // cluster is a lab with hosts behind r3-ssm, and what leads there.
@@ -77,6 +77,28 @@ func table(ctx context.Context, delay time.Duration) error {
 	ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 	fmt.Printf("list of one host         %v, the first time %v (hosts %v away, median of %d)\n", ms(one[turns/2]), ms(first), 2*delay, turns)
 	fmt.Printf("lists of %d hosts        %v, %.1f times one host; with 49 sessions to start %v\n", fleetSize, ms(all[turns/2]), float64(all[turns/2])/float64(one[turns/2]), ms(cold))
+	return c.later(ctx, delay)
+}
+
+// later measures commands to a host whose session is there, each on a new stream.
+func (c *cluster) later(ctx context.Context, delay time.Duration) error {
+	for _, what := range []string{"json", "logs?stdout=1"} {
+		var all []time.Duration
+		for range turns {
+			fleet, err := c.anew()
+			if err != nil {
+				return err
+			}
+			began := time.Now()
+			if err := ask(ctx, fleet, c.hosts[0], "/containers/web/"+what); err != nil {
+				return err
+			}
+			all = append(all, time.Since(began))
+		}
+		slices.Sort(all)
+		took := all[turns/2]
+		fmt.Printf("GET …/web/%-14s %v, %.1f round trips\n", what, took.Round(time.Millisecond), float64(took)/float64(2*delay))
+	}
 	return nil
 }
 
@@ -159,6 +181,9 @@ func engine(conn net.Conn) {
 			return
 		}
 		body := "[" + strings.Join(list, ",") + "]"
+		if strings.Contains(r.URL.Path, "/containers/web/") {
+			body = fmt.Sprintf(`{"Id":"%064x","Name":"/web","Image":"sha256:%064x","Config":{"Image":"web:1"},"HostConfig":{}}`, 1, 2)
+		}
 		if strings.HasSuffix(r.URL.Path, "/_ping") {
 			body = "OK"
 		}
@@ -209,17 +234,15 @@ func (c *cluster) fleet(f *far, socket string) *dockerproxy.Fleet {
 // list asks hosts for their containers, all at the same time, each on a new
 // stream, as the commands of people are.
 func (c *cluster) list(ctx context.Context, hosts []dockerproxy.FarHost) (time.Duration, error) {
-	fleet := &dockerproxy.Fleet{Front: &dockerproxy.Gate{Record: c.Front.Record}, Environments: c.Environments, Hosts: c.Hosts, Where: c.Where, Dial: c.Dial}
-	p, err := policy.Parse("policy.yaml", []byte(fleetPolicy))
+	fleet, err := c.anew()
 	if err != nil {
 		return 0, err
 	}
-	fleet.SetPolicy(p)
 	errs := make([]error, len(hosts))
 	began := time.Now()
 	var wg sync.WaitGroup
 	for i, h := range hosts {
-		wg.Go(func() { errs[i] = listOne(ctx, fleet, h) })
+		wg.Go(func() { errs[i] = ask(ctx, fleet, h, "/containers/json") })
 	}
 	wg.Wait()
 	took := time.Since(began)
@@ -231,18 +254,29 @@ func (c *cluster) list(ctx context.Context, hosts []dockerproxy.FarHost) (time.D
 	return took, nil
 }
 
-func listOne(ctx context.Context, fleet *dockerproxy.Fleet, h dockerproxy.FarHost) error {
+// anew is a fleet that has no stream yet, as that of a new command.
+func (c *cluster) anew() (*dockerproxy.Fleet, error) {
+	fleet := &dockerproxy.Fleet{Front: &dockerproxy.Gate{Record: c.Front.Record}, Environments: c.Environments, Hosts: c.Hosts, Where: c.Where, Dial: c.Dial}
+	p, err := policy.Parse("policy.yaml", []byte(fleetPolicy))
+	if err != nil {
+		return nil, err
+	}
+	fleet.SetPolicy(p)
+	return fleet, nil
+}
+
+func ask(ctx context.Context, fleet *dockerproxy.Fleet, h dockerproxy.FarHost, path string) error {
 	ours, theirs := net.Pipe()
 	defer ours.Close()
 	go fleet.ServeConn(ctx, theirs, dockerproxy.Caller{UID: 1001, Principal: policy.Principal{User: "dev1", Groups: []string{"dev"}}})
-	go fmt.Fprintf(ours, "GET /v1.51/containers/json HTTP/1.1\r\nHost: x\r\nX-Jumpsuite-Host: %s\r\n\r\n", h.ID)
+	go fmt.Fprintf(ours, "GET /v1.51%s HTTP/1.1\r\nHost: x\r\nX-Jumpsuite-Host: %s\r\n\r\n", path, h.ID)
 	res, err := http.ReadResponse(bufio.NewReader(ours), nil)
 	if err != nil {
 		return err
 	}
 	body, err := io.ReadAll(res.Body)
 	if err != nil || res.StatusCode != http.StatusOK {
-		return fmt.Errorf("list of %s: %s: %s: %w", h.ID, res.Status, body, err)
+		return fmt.Errorf("%s of %s: %s: %s: %w", path, h.ID, res.Status, body, err)
 	}
 	return nil
 }
