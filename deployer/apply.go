@@ -161,7 +161,7 @@ func (d *Deployer) register(ctx context.Context, in *ecs.RegisterTaskDefinitionI
 	if !markable(in) {
 		known.content, known.since = content(in), d.clock.Now().Add(-registerSlack)
 	}
-	in = marked(in, id)
+	in = marked(in, id, d.keeper.j)
 	var arn string
 	send := func(ctx context.Context) error {
 		out, err := d.ecs.RegisterTaskDefinition(ctx, in)

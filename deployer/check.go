@@ -101,7 +101,7 @@ func roomier(s situation) string {
 		return "free or add hosts; --skip-room-check begins nevertheless"
 	}
 	low, _ := wouldMove(s.desired)
-	return fmt.Sprintf("free or add hosts; or set minimumHealthyPercent to %d or less, or deploy with --strategy replacing: then an old task makes room; --skip-room-check begins nevertheless", low)
+	return fmt.Sprintf("free or add hosts; or set minimumHealthyPercent to %d or less, or deploy with --strategy replacing: then an old task makes room; where hosts are added by themselves (an Auto Scaling group), --skip-room-check begins and waits for them", low)
 }
 
 // countTasks counts the service's tasks on each host.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -58,19 +59,26 @@ func revision(def types.TaskDefinition, tags []types.Tag) *ecs.RegisterTaskDefin
 func carried(tags []types.Tag) []types.Tag {
 	var out []types.Tag
 	for _, t := range tags {
-		if k := aws.ToString(t.Key); !strings.HasPrefix(strings.ToLower(k), "aws:") && k != deploymentTag {
+		if k := aws.ToString(t.Key); !strings.HasPrefix(strings.ToLower(k), "aws:") && !isJournalTag(k) {
 			out = append(out, t)
 		}
 	}
 	return out
 }
 
-// marked adds the tag by which the revision is recognised. A definition that
-// has as many tags as AWS allows is left unmarked: its tags are its owner's.
-func marked(in *ecs.RegisterTaskDefinitionInput, id string) *ecs.RegisterTaskDefinitionInput {
+// marked adds the tag by which the revision is recognised, and those of the journal that
+// tell who registers it and why. A definition that has as many tags as AWS allows is
+// left unmarked: its tags are its owner's. What else does not fit is left out.
+func marked(in *ecs.RegisterTaskDefinitionInput, id string, j Journal) *ecs.RegisterTaskDefinitionInput {
 	out := *in
+	marks := []types.Tag{{Key: aws.String(deploymentTag), Value: aws.String(id)}}
+	for _, t := range j.tags() {
+		if key := aws.ToString(t.Key); key == tagBy || key == tagReason && j.Reason != "" {
+			marks = append(marks, t)
+		}
+	}
 	if markable(in) {
-		out.Tags = append(append([]types.Tag(nil), in.Tags...), types.Tag{Key: aws.String(deploymentTag), Value: aws.String(id)})
+		out.Tags = append(slices.Clone(in.Tags), marks[:min(len(marks), mostTags-len(in.Tags))]...)
 	}
 	return &out
 }

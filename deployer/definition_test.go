@@ -113,13 +113,13 @@ func TestTagsAreCarriedOver(t *testing.T) {
 
 func TestMarkKeepsToTheNumberOfTagsThatAWSAllows(t *testing.T) {
 	in := &ecs.RegisterTaskDefinitionInput{}
-	if got := marked(in, "id1"); len(got.Tags) != 1 || *got.Tags[0].Value != "id1" || len(in.Tags) != 0 {
+	if got := marked(in, "id1", fullJournal()); len(got.Tags) != 3 || *got.Tags[0].Value != "id1" || len(in.Tags) != 0 {
 		t.Errorf("marked: %v, the given one %v", got.Tags, in.Tags)
 	}
 	for i := range mostTags {
 		in.Tags = append(in.Tags, tag(fmt.Sprint(i), ""))
 	}
-	if got := marked(in, "id1"); len(got.Tags) != mostTags {
+	if got := marked(in, "id1", fullJournal()); len(got.Tags) != mostTags {
 		t.Errorf("%d tags, want %d", len(got.Tags), mostTags)
 	}
 }

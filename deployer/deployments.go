@@ -42,16 +42,22 @@ const servicesAtOnce = 10
 // Deployments lists what is under way, and how the last ones ended: of one
 // container type, or of all that see allows. Those that are under way come
 // first, then the newest. Each service's tags hold its last one; this machine
-// knows of some before it.
-func (d *Deployer) Deployments(ctx context.Context, containerType string, see func(containerType string) bool) ([]Entry, error) {
+// knows of some before it, and of a container type that is named ECS's own history is
+// read too. The second result says why it cannot be, if so.
+func (d *Deployer) Deployments(ctx context.Context, containerType string, see func(containerType string) bool) (list []Entry, unknown, err error) {
 	d.start(containerType)
 	services, err := d.services(ctx, containerType, see)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	out := []Entry{}
 	for _, s := range services {
 		out = append(out, d.entries(ctx, s)...)
+	}
+	if containerType != "" {
+		var past []Entry
+		past, unknown = d.past(ctx, services[0], out)
+		out = append(out, past...)
 	}
 	slices.SortStableFunc(out, func(a, b Entry) int {
 		if a.UnderWay != b.UnderWay {
@@ -62,7 +68,7 @@ func (d *Deployer) Deployments(ctx context.Context, containerType string, see fu
 		}
 		return b.Began.Compare(a.Began)
 	})
-	return out, nil
+	return out, unknown, nil
 }
 
 func (d *Deployer) services(ctx context.Context, containerType string, see func(string) bool) ([]*ecsstatus.Service, error) {

@@ -57,12 +57,15 @@ func listDeployments(c *urfave.Context, stdio cli.Stdio) error {
 	}
 	d.Suggest = way.Suggests(deploymentsAction)
 	look := &looker{way: way}
-	list, err := d.Deployments(c.Context, name, look.may)
+	list, unknown, err := d.Deployments(c.Context, name, look.may)
 	if err == nil {
 		err = look.err
 	}
 	if err != nil {
 		return err
+	}
+	if unknown != nil {
+		note(stdio.Err, "earlier deployments of ECS's own history are not shown: "+unknown.Error())
 	}
 	if len(list) == 0 {
 		note(stdio.Err, "no deployment is under way, and no journal tells of an earlier one")
