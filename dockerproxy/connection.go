@@ -186,10 +186,6 @@ func isGone(err error) bool {
 		errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-func isShortage(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ECONNABORTED)
-}
-
 // sendAway refuses a connection, whatever is asked on it. All that counts of that
 // is whether the answer may have a body.
 func sendAway(conn net.Conn, r *Refusal) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"jumpsuite/internal/audit"
+	"jumpsuite/internal/listen"
 	"jumpsuite/policy"
 )
 
@@ -170,7 +171,7 @@ func (g *Gate) Serve(ctx context.Context, l net.Listener, identify func(context.
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	for {
-		conn, err := accept(ctx, l)
+		conn, err := listen.Accept(ctx, l)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -178,22 +179,6 @@ func (g *Gate) Serve(ctx context.Context, l net.Listener, identify func(context.
 			return fmt.Errorf("accept connections: %w", err)
 		}
 		wg.Go(func() { g.welcome(ctx, conn, identify) })
-	}
-}
-
-// accept waits out shortages, of file descriptors above all.
-func accept(ctx context.Context, l net.Listener) (net.Conn, error) {
-	for {
-		conn, err := l.Accept()
-		var n net.Error
-		if err == nil || !errors.As(err, &n) || !n.Timeout() && !isShortage(err) {
-			return conn, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
 	}
 }
 

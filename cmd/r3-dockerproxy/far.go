@@ -20,6 +20,7 @@ import (
 	"jumpsuite/internal/audit"
 	"jumpsuite/internal/cli"
 	"jumpsuite/internal/keys"
+	"jumpsuite/internal/listen"
 	"jumpsuite/internal/loopback"
 	"jumpsuite/internal/tunnel"
 	"jumpsuite/internal/witness"
@@ -73,13 +74,10 @@ func (f *far) serve(ctx, stopping context.Context, l net.Listener) error {
 	defer wg.Wait()
 	places := make(chan struct{}, maxCarriers)
 	for {
-		conn, err := l.Accept()
+		conn, err := listen.Accept(ctx, l)
 		if err != nil {
 			if stopping.Err() != nil {
 				return nil
-			}
-			if temporary(ctx, err) {
-				continue
 			}
 			return fmt.Errorf("accept connections: %w", err)
 		}
@@ -98,19 +96,6 @@ func (f *far) serve(ctx, stopping context.Context, l net.Listener) error {
 			defer func() { <-places }()
 			f.carry(ctx, stopping, conn)
 		})
-	}
-}
-
-// temporary waits out shortages.
-func temporary(ctx context.Context, err error) bool {
-	if errors.Is(err, net.ErrClosed) {
-		return false
-	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(100 * time.Millisecond):
-		return true
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"jumpsuite/internal/listen"
 )
 
 // Limits of a conversation.
@@ -65,7 +67,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	room := make(chan struct{}, maxConnections)
 	for {
-		conn, err := accept(ctx, l)
+		conn, err := listen.Accept(ctx, l)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -103,21 +105,6 @@ func (s *Server) endWhenIdle(ctx context.Context, end context.CancelFunc) {
 		if s.open.Load() == 0 && (time.Since(time.Unix(0, s.last.Load())) >= s.Idle || s.Replaced != nil && s.Replaced()) {
 			end()
 			return
-		}
-	}
-}
-
-// accept waits out a shortage of file descriptors.
-func accept(ctx context.Context, l net.Listener) (net.Conn, error) {
-	for {
-		conn, err := l.Accept()
-		if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {
-			return conn, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }

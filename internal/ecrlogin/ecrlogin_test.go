@@ -146,7 +146,7 @@ func FuzzQuestion(f *testing.F) {
 }
 
 // listen serves s in a folder that everybody may look into.
-func listen(t *testing.T, s *Server) Asker {
+func listenAt(t *testing.T, s *Server) Asker {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ecrlogin")
 	if err != nil {
@@ -203,7 +203,7 @@ func TestWhoAskedBeforeTheEndIsAnswered(t *testing.T) {
 }
 
 func TestCredentialsAreWhatTheEngineWants(t *testing.T) {
-	a := listen(t, &Server{Allowed: []Registry{ours}, UIDs: []int{os.Geteuid()}, Login: func(_ context.Context, r Registry) (Login, error) {
+	a := listenAt(t, &Server{Allowed: []Registry{ours}, UIDs: []int{os.Geteuid()}, Login: func(_ context.Context, r Registry) (Login, error) {
 		return Login{"AWS", Secret("for+" + r.Account + "/==")}, nil
 	}})
 	auth, err := a.Credentials(t.Context(), ours.Host()+"/web:1")
@@ -230,7 +230,7 @@ func TestWhereThereIsNoLoginTheReasonIsTold(t *testing.T) {
 		}
 		return Login{}, errors.New("the AWS credentials do not allow\x1b[2J\necr:GetAuthorizationToken")
 	}}
-	a := listen(t, s)
+	a := listenAt(t, s)
 	for _, tt := range []struct{ name, image, want string }{
 		{"another account", "999999999999.dkr.ecr.eu-central-1.amazonaws.com/web", "there is no login for 999999999999.dkr.ecr.eu-central-1.amazonaws.com: r3-ecr is not configured for account 999999999999 in eu-central-1"},
 		{"AWS says no", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/web", `there is no login for 123456789012.dkr.ecr.eu-west-1.amazonaws.com: the AWS credentials do not allow\u001b[2J ecr:GetAuthorizationToken`},
@@ -335,7 +335,7 @@ func TestOnlyRootAndTheConfiguredMayAsk(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can connect as somebody else")
 	}
-	a := listen(t, &Server{Allowed: []Registry{ours}, UIDs: []int{54243}, Login: func(context.Context, Registry) (Login, error) {
+	a := listenAt(t, &Server{Allowed: []Registry{ours}, UIDs: []int{54243}, Login: func(context.Context, Registry) (Login, error) {
 		return Login{"AWS", "pass"}, nil
 	}})
 	for uid, want := range map[int]string{

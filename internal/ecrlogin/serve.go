@@ -9,10 +9,11 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"jumpsuite/internal/listen"
 )
 
 // Limits of a conversation.
@@ -44,7 +45,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer stop()
 	room := make(chan struct{}, maxConnections)
 	for {
-		conn, err := accept(ctx, l)
+		conn, err := listen.Accept(ctx, l)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -56,21 +57,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			s.converse(context.WithoutCancel(ctx), conn)
 			<-room
 		})
-	}
-}
-
-// accept waits out a shortage of file descriptors.
-func accept(ctx context.Context, l net.Listener) (net.Conn, error) {
-	for {
-		conn, err := l.Accept()
-		if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {
-			return conn, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package listen makes the unix socket that a daemon of ours answers on: the one
-// that systemd has passed, or one of its own.
+// Package listen makes the unix socket that a daemon of ours answers on, the one
+// that systemd has passed or one of its own, and takes connections from it.
 package listen
 
 import (
