@@ -63,6 +63,7 @@ func Load(ctx context.Context, o Options) (aws.Config, error) {
 	load := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(o.httpClient()),
 		config.WithRetryer(newRetryer),
+		config.WithAPIOptions(PlainBodies()), // here, so that the chain's own clients have it
 		// The SDK would write warnings of its own to our standard error.
 		config.WithLogger(logging.Nop{}),
 		config.WithEC2RoleCredentialOptions(func(r *ec2rolecreds.Options) { r.Client = metadata() }),
