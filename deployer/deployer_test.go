@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+
+	"jumpsuite/internal/awsconfig"
 )
 
 // strictClock is an AWS whose clock is hours ahead of ours, and that refuses what
@@ -39,7 +41,7 @@ func strictClock(t *testing.T, answered *int) *httptest.Server {
 func TestOurClockMayBeHoursOff(t *testing.T) {
 	answered := 0
 	s := strictClock(t, &answered)
-	d := New(aws.Config{Region: "eu-central-1", BaseEndpoint: &s.URL, Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", "")}, "prod")
+	d := New(aws.Config{Region: "eu-central-1", APIOptions: awsconfig.PlainBodies(), BaseEndpoint: &s.URL, Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", "")}, "prod")
 	_, err := d.ecs.UpdateService(t.Context(), &ecs.UpdateServiceInput{Service: aws.String("web")})
 	if err == nil || answered != 1 || fateOf(err) != unknown {
 		t.Errorf("answered %d times, want 1; error %v", answered, err)
@@ -61,7 +63,7 @@ func TestTheClockIsAWSsAndNotThatOfAProxy(t *testing.T) {
 		http.Error(w, "<h1>bad gateway</h1>", http.StatusBadGateway)
 	}))
 	t.Cleanup(s.Close)
-	d := New(aws.Config{Region: "eu-central-1", BaseEndpoint: &s.URL, Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", "")}, "prod")
+	d := New(aws.Config{Region: "eu-central-1", APIOptions: awsconfig.PlainBodies(), BaseEndpoint: &s.URL, Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", "")}, "prod")
 	for _, tt := range []struct {
 		name, id string
 		ahead    bool

@@ -31,6 +31,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
+	"jumpsuite/internal/awsconfig"
 	"jumpsuite/internal/lab"
 	"jumpsuite/internal/lab/world"
 	"jumpsuite/internal/session"
@@ -140,7 +141,7 @@ func begin(ctx context.Context, env []string, document string) (*session.Session
 		return ""
 	}
 	keys := credentials.NewStaticCredentialsProvider(value("AWS_ACCESS_KEY_ID"), value("AWS_SECRET_ACCESS_KEY"), "")
-	api := ssm.NewFromConfig(aws.Config{Region: value("AWS_REGION"), BaseEndpoint: aws.String(value("AWS_ENDPOINT_URL")), Credentials: keys})
+	api := ssm.NewFromConfig(aws.Config{Region: value("AWS_REGION"), APIOptions: awsconfig.PlainBodies(), BaseEndpoint: aws.String(value("AWS_ENDPOINT_URL")), Credentials: keys})
 	return session.Start(ctx, session.Config{API: api, Credentials: keys, Region: value("AWS_REGION"), Target: host, Document: document})
 }
 

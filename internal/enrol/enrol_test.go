@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
+	"jumpsuite/internal/awsconfig"
 	"jumpsuite/internal/keys"
 	"jumpsuite/internal/lab"
 	"jumpsuite/internal/lab/world"
@@ -41,7 +42,7 @@ func startLab(t *testing.T) (*lab.Lab, *ssm.Client) {
 		env[name] = value
 	}
 	url := l.URL()
-	return l, ssm.NewFromConfig(aws.Config{Region: env["AWS_REGION"], BaseEndpoint: &url, RetryMaxAttempts: 1,
+	return l, ssm.NewFromConfig(aws.Config{Region: env["AWS_REGION"], APIOptions: awsconfig.PlainBodies(), BaseEndpoint: &url, RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], "")})
 }
 

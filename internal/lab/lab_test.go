@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
+	"jumpsuite/internal/awsconfig"
 	"jumpsuite/internal/lab"
 	"jumpsuite/internal/lab/engine"
 	"jumpsuite/internal/lab/world"
@@ -69,7 +70,7 @@ func env(l *lab.Lab, name string) string {
 // config is how the SDK reaches a lab; it tries once.
 func config(l *lab.Lab) aws.Config {
 	url := l.URL()
-	return aws.Config{Region: env(l, "AWS_REGION"), BaseEndpoint: &url, RetryMaxAttempts: 1,
+	return aws.Config{Region: env(l, "AWS_REGION"), APIOptions: awsconfig.PlainBodies(), BaseEndpoint: &url, RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider(env(l, "AWS_ACCESS_KEY_ID"), env(l, "AWS_SECRET_ACCESS_KEY"), "")}
 }
 

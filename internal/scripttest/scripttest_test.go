@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 
+	"jumpsuite/internal/awsconfig"
 	"jumpsuite/internal/scripttest"
 )
 
@@ -45,7 +46,7 @@ func desired() {
 }
 
 func open() *ecs.Client {
-	c, err := config.LoadDefaultConfig(context.Background())
+	c, err := config.LoadDefaultConfig(context.Background(), config.WithAPIOptions(awsconfig.PlainBodies()))
 	if err != nil {
 		fail(err)
 	}

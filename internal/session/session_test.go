@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
+	"jumpsuite/internal/awsconfig"
 	"jumpsuite/internal/lab"
 	"jumpsuite/internal/lab/world"
 	"jumpsuite/internal/session"
@@ -51,7 +52,7 @@ func config(l *lab.Lab) session.Config {
 	}
 	url := l.URL()
 	keys := credentials.NewStaticCredentialsProvider(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], "")
-	c := aws.Config{Region: env["AWS_REGION"], BaseEndpoint: &url, RetryMaxAttempts: 1, Credentials: keys}
+	c := aws.Config{Region: env["AWS_REGION"], APIOptions: awsconfig.PlainBodies(), BaseEndpoint: &url, RetryMaxAttempts: 1, Credentials: keys}
 	return session.Config{API: ssm.NewFromConfig(c), Credentials: keys, Region: c.Region, Target: host, Document: "jumpsuite-docker"}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	api "github.com/aws/aws-sdk-go-v2/service/ssm"
 
+	"jumpsuite/internal/awsconfig"
 	"jumpsuite/internal/lab"
 	"jumpsuite/internal/lab/world"
 	"jumpsuite/internal/session"
@@ -95,7 +96,7 @@ func config(l *lab.Lab) aws.Config {
 		env[name] = value
 	}
 	keys := credentials.NewStaticCredentialsProvider(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], "")
-	return aws.Config{Region: env["AWS_REGION"], BaseEndpoint: aws.String(l.URL()), Credentials: keys}
+	return aws.Config{Region: env["AWS_REGION"], APIOptions: awsconfig.PlainBodies(), BaseEndpoint: aws.String(l.URL()), Credentials: keys}
 }
 
 func client(l *lab.Lab) *api.Client { return api.NewFromConfig(config(l)) }

@@ -23,6 +23,7 @@ import (
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/aws/smithy-go"
 
+	"jumpsuite/internal/awsconfig"
 	"jumpsuite/internal/lab/wire"
 )
 
@@ -115,7 +116,7 @@ func start(t *testing.T) *world {
 }
 
 func (w *world) config(key, secret, region string) aws.Config {
-	return aws.Config{Region: region, BaseEndpoint: &w.url, Credentials: credentials.NewStaticCredentialsProvider(key, secret, ""),
+	return aws.Config{Region: region, APIOptions: awsconfig.PlainBodies(), BaseEndpoint: &w.url, Credentials: credentials.NewStaticCredentialsProvider(key, secret, ""),
 		RetryMaxAttempts: 1}
 }
 
