@@ -163,6 +163,29 @@ func (p *Policy) Possible(r Request) Decision {
 	return d
 }
 
+// Certain decides as Decide does, whichever container type and image it will turn
+// out to be about: it allows what is allowed for each, and obliges to the most that
+// any can oblige to. The limits count where the request says what is to be done.
+func (p *Policy) Certain(r Request) Decision {
+	env, d, done := p.before(&r)
+	if done {
+		return d
+	}
+	rules, here := &env.rules[r.Action], func(rl *rule) bool { return rl.fitsHost(&r.Resource) }
+	d = rules.judge(&r.Principal, func(rl *rule) bool {
+		return here(rl) && (rl.effect == Deny || rl.types == nil && rl.images == nil)
+	})
+	if !d.Allowed() {
+		return d
+	}
+	most := rules.judge(&r.Principal, func(rl *rule) bool { return here(rl) && rl.effect == Allow })
+	d.Obligations = Obligations{Record: most.Obligations.Record, Limits: &env.Limits}
+	if r.Exec == nil && r.Run == nil {
+		return d
+	}
+	return env.limit(&r, d)
+}
+
 // before decides what needs no rules: the floor, and what is not known.
 func (p *Policy) before(r *Request) (env *environment, d Decision, done bool) {
 	if p != nil {

@@ -344,6 +344,50 @@ func TestPossibleAsksBeforeTheResourceIsKnown(t *testing.T) {
 	}
 }
 
+// What is certain is what Decide says of every container and image, or less.
+func TestCertainIsWhateverTheResourceIs(t *testing.T) {
+	const all = "effect: allow, principals: [user:ann], actions: [docker.exec], environments: [prod]"
+	for _, tt := range []struct {
+		name   string
+		rules  []string
+		want   bool
+		record Recording
+	}{
+		{"a rule about all", []string{all}, true, RecordNothing},
+		{"a rule about some", []string{all + ", container-types: [web]"}, false, RecordNothing},
+		{"a rule about some images", []string{all + ", images: [docker.io/library/web]"}, false, RecordNothing},
+		{"a rule about this host", []string{all + ", hosts: [h1]"}, true, RecordNothing},
+		{"a rule about another host", []string{all + ", hosts: [h2]"}, false, RecordNothing},
+		{"a denial of some", []string{all, "effect: deny, principals: ['*'], actions: [docker.exec], container-types: [pay]"}, false, RecordNothing},
+		{"a denial on another host", []string{all, "effect: deny, principals: ['*'], actions: [docker.exec], hosts: [h2]"}, true, RecordNothing},
+		{"some are recorded", []string{all, all + ", container-types: [pay], record: all"}, true, RecordAll},
+		{"somebody else's rule", []string{strings.Replace(all, "ann", "bob", 1)}, false, RecordNothing},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, q := withRules(t, tt.rules...), question(t, "ann prod docker exec x sh")
+			q.Resource = Resource{Host: "h1"}
+			d := p.Certain(q)
+			if d.Allowed() != tt.want || d.Allowed() && d.Obligations.Record != tt.record {
+				t.Errorf("got %v, recording %v", d.Effect(), d.Obligations.Record)
+			}
+			for _, kind := range []string{"web", "pay", None} {
+				q.Resource = Resource{ContainerType: kind, Image: kind + ":1", Host: "h1"}
+				if one := p.Decide(q); d.Allowed() && (!one.Allowed() || one.Obligations.Record > d.Obligations.Record) {
+					t.Errorf("%s: it is not certain: %v, recording %v", kind, one.Effect(), one.Obligations.Record)
+				}
+			}
+		})
+	}
+	q := question(t, "ann prod docker exec x id")
+	q.Resource = Resource{Host: "h1"}
+	if d := withRules(t, all).Certain(q); d.Rule() != "limits.exec.commands" {
+		t.Errorf("a command beyond the limits: got rule %s", d.Rule())
+	}
+	if q.Exec = nil; !withRules(t, all).Certain(q).Allowed() {
+		t.Error("the limits count before it is known what is to be done")
+	}
+}
+
 func TestLimitsOfAnEnvironmentStandOverThoseOfTheFile(t *testing.T) {
 	p := parse(t, `environments:
   - {name: prod, cluster: p, production: true}
