@@ -274,8 +274,13 @@ func (f *far) trust(set *keys.Set) {
 	f.mu.Unlock()
 	for _, conn := range ended {
 		f.log.Warn("the key of an open connection is not trusted any more", "key", conn.Key())
-		go conn.Close() // it says goodbye first, which may take a while
+		go conn.CloseBecause(f.distrusts(conn.Key())) // the other end hears it first, which may take a while
 	}
+}
+
+// distrusts is why a jump server that was trusted is cut off.
+func (f *far) distrusts(key tunnel.KeyID) error {
+	return cli.Errorf(cli.ExitNotAllowed, "an administrator of the host looks there: r3-admin keys show", "%s does not trust this jump server's key %s any more", f.host, key)
 }
 
 // reload reads the keys again. While the lists cannot be read nobody is trusted;

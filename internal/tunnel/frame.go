@@ -116,7 +116,9 @@ func (c *Conn) read(p []byte) (int, error) {
 				return 0, err
 			}
 		default:
-			return 0, errors.New("a message came where data belongs")
+			if err := c.readLast(); err != nil {
+				return 0, err
+			}
 		}
 	}
 	n := copy(p, in.plain)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -194,6 +195,8 @@ type Conn struct {
 
 	frame   int  // bytes in a frame that we write
 	squeeze bool // compress what we write
+
+	exit atomic.Pointer[int] // what the host's gate said before it ended its direction
 
 	watch sync.Once
 	gone  chan struct{}
