@@ -89,10 +89,15 @@ func throughTunnel(t *testing.T, h *harness) func() []*trips {
 	}
 }
 
+// verbed is a request of docker exec's.
+func verbed(raw string) string {
+	return strings.Replace(raw, "Host: x", "Host: x\r\nX-Jumpsuite-Verb: exec", 1)
+}
+
 // What a command costs between two machines: the first round trip is TLS's, and
 // what has to be known before it can be decided is no other.
 func TestACommandTakesAsManyRoundTripsAsItHasQuestions(t *testing.T) {
-	exec := func(path, body string) string { return post(path, body, "X-Jumpsuite-Verb: exec") }
+	exec := func(path, body string) string { return verbed(post(path, body)) }
 	for _, tt := range []struct {
 		name     string
 		requests []string
@@ -104,9 +109,14 @@ func TestACommandTakesAsManyRoundTripsAsItHasQuestions(t *testing.T) {
 		{"logs", []string{get("/v1.51/containers/web/logs?stdout=1")}, 2},
 		{"stats", []string{get("/v1.51/containers/web/stats?stream=0")}, 2},
 		{"no such container", []string{get("/v1.51/containers/nosuch/logs?stdout=1")}, 2},
-		{"exec: look-up, create, start", []string{
-			strings.Replace(get("/v1.51/containers/web/json"), "Host: x", "Host: x\r\nX-Jumpsuite-Verb: exec", 1),
-			exec("/v1.51/containers/web/exec", `{"AttachStdout":true,"Cmd":["id"]}`),
+		{"a client's own exec: look-up, create, start", []string{
+			get("/v1.51/containers/web/json"),
+			post("/v1.51/containers/web/exec", `{"AttachStdout":true,"Cmd":["id"]}`),
+			post("/v1.51/exec/"+execID+"/start", `{"Detach":true}`),
+		}, 4},
+		{"a detached exec: look-up, create, start", []string{
+			verbed(get("/v1.51/containers/web/json")),
+			exec("/v1.51/containers/web/exec", `{"Cmd":["id"]}`),
 			exec("/v1.51/exec/"+execID+"/start", `{"Detach":true}`),
 		}, 4},
 	} {

@@ -31,6 +31,8 @@ type connection struct {
 	up     *upstream // to the Engine, kept for the next request; may be nil
 	out    []byte    // for answers
 	req    request
+
+	lastExec string // id of the exec that was created here last
 }
 
 func newConnection(g *Gate, conn net.Conn, caller Caller) *connection {

@@ -42,6 +42,8 @@ type execution struct {
 	started   atomic.Bool
 	ended     atomic.Int64 // when nothing of it was streamed here any more, in nanoseconds since 1970; zero: it goes on
 	recording atomic.Pointer[Recording]
+	begun     atomic.Pointer[begun] // the host was asked to start it, and the client has not
+	exit      atomic.Pointer[int]   // its exit code, where that came with the stream's end
 }
 
 // execRequest is what a client sends. Docker's library for Python repeats the
@@ -61,15 +63,20 @@ func serveExecCreate(x *exchange) error {
 	}
 	o := sent.ExecOptions
 	clampConsole(o.ConsoleSize)
-	t, err := x.find()
-	if err != nil {
-		return err
+	asked := execAsked(&o)
+	var t *target // nil: it need not be known
+	about := x.aboutRef()
+	q, d, enough := x.unlooked(asked)
+	if !enough {
+		var err error
+		if t, err = x.find(); err != nil {
+			return err
+		}
+		q, about = x.question(policy.DockerExec, t.resource()), t.about()
+		q.Exec = asked
+		d = x.decide(q)
 	}
-	q := x.question(policy.DockerExec, t.resource())
-	q.Exec = execAsked(&o)
-	about := t.about()
 	about.Argv = o.Cmd
-	d := x.decide(q)
 	if d.Allowed() {
 		if err := x.execPossible(t, q, d); err != nil {
 			return x.refuse(q, about, err)
@@ -78,7 +85,20 @@ func serveExecCreate(x *exchange) error {
 	if _, err := x.permitted(q, d, about, audit.Decision); err != nil {
 		return x.hide(err)
 	}
-	return x.createExec(t, &o, q, about)
+	e := &execution{
+		container: x.ref, owner: x.conn.caller.owner(), tty: o.Tty, argv: o.Cmd,
+		question: q, about: about, stdin: o.AttachStdin, created: time.Now(),
+	}
+	if o.ConsoleSize != nil {
+		e.size = *o.ConsoleSize
+	}
+	if t != nil {
+		e.container = t.ID
+	}
+	if x.isExec() && !asked.Detach {
+		return x.execAtOnce(e, &o, t != nil)
+	}
+	return x.createExec(e, &o)
 }
 
 // refuse records a refusal of the gate's own to what the policy would allow.
@@ -131,8 +151,8 @@ func execAsked(o *container.ExecOptions) *policy.Exec {
 	return e
 }
 
-func (x *exchange) createExec(t *target, o *container.ExecOptions, q policy.Request, about audit.Event) error {
-	body, _, err := x.fetch(&ask{method: http.MethodPost, path: "/containers/" + t.ID + "/exec", body: o})
+func (x *exchange) createExec(e *execution, o *container.ExecOptions) error {
+	body, _, err := x.fetch(&ask{method: http.MethodPost, path: "/containers/" + e.container + "/exec", body: o})
 	if err != nil {
 		return engineRefusal(err)
 	}
@@ -142,16 +162,11 @@ func (x *exchange) createExec(t *target, o *container.ExecOptions, q policy.Requ
 	if err := json.Unmarshal(body, &made); err != nil || !isID(made.ID) {
 		return unavailable("the Docker Engine's answer to exec is not understood")
 	}
-	e := &execution{
-		id: made.ID, container: t.ID, owner: x.conn.caller.owner(), tty: o.Tty, argv: o.Cmd,
-		question: q, about: about, stdin: o.AttachStdin, created: time.Now(),
-	}
-	if o.ConsoleSize != nil {
-		e.size = *o.ConsoleSize
-	}
+	e.id = made.ID
 	if !x.gate.remember(e) {
 		return &Refusal{Status: http.StatusTooManyRequests, Text: "too many execs at a time"}
 	}
+	x.conn.lastExec = e.id
 	return x.replyJSON(http.StatusCreated, made)
 }
 
@@ -209,7 +224,7 @@ func (e *execution) end() { e.ended.Store(time.Now().UnixNano()) }
 // execution finds an exec of this caller's. Another's is no other's business.
 func (x *exchange) execution() (*execution, error) {
 	x.gate.mu.Lock()
-	e := x.gate.execs[x.ref]
+	e := x.gate.execs[x.startedRef()]
 	x.gate.mu.Unlock()
 	if e == nil || e.owner != x.conn.caller.owner() {
 		return nil, &Refusal{Status: http.StatusNotFound, Text: "No such exec instance: " + printable(x.ref), Engine: true}
@@ -230,8 +245,13 @@ func serveExecStart(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if err := x.startable(e, &o); err != nil {
+	b := e.begun.Swap(nil)
+	defer b.end()
+	if err := x.startable(e, &o, b); err != nil {
 		return err
+	}
+	if b != nil {
+		x.next = b.event
 	}
 	stays, d, err := x.execAgain(e, &o)
 	if err != nil {
@@ -243,10 +263,10 @@ func serveExecStart(x *exchange) error {
 	if o.Detach {
 		return x.startDetached(e, &o)
 	}
-	return x.startAttached(e, &o, stays, d)
+	return x.startAttached(e, &o, b, stays, d)
 }
 
-func (x *exchange) startable(e *execution, o *container.ExecStartOptions) error {
+func (x *exchange) startable(e *execution, o *container.ExecStartOptions, b *begun) error {
 	switch {
 	case e.started.Load():
 		return &Refusal{Status: http.StatusConflict, Text: "exec " + e.id[:12] + " was started already"}
@@ -254,7 +274,7 @@ func (x *exchange) startable(e *execution, o *container.ExecStartOptions) error 
 		return &Refusal{Status: http.StatusConflict, Text: "exec " + e.id[:12] + " was created too long ago", Hint: "call docker exec again"}
 	case o.Tty != e.tty:
 		return badRequest("the exec was created with Tty %v", e.tty)
-	case o.Detach == x.req.upgrade:
+	case o.Detach == x.req.upgrade, o.Detach && b != nil:
 		return badRequest("an exec is either detached or upgraded to a stream")
 	}
 	return nil
@@ -308,7 +328,7 @@ func (x *exchange) startDetached(e *execution, o *container.ExecStartOptions) er
 	return x.reply(ans.status, "", nil)
 }
 
-func (x *exchange) startAttached(e *execution, o *container.ExecStartOptions, stays allowed, d policy.Decision) error {
+func (x *exchange) startAttached(e *execution, o *container.ExecStartOptions, b *begun, stays allowed, d policy.Decision) error {
 	defer e.end()
 	if o.ConsoleSize != nil {
 		e.size = *o.ConsoleSize
@@ -325,7 +345,8 @@ func (x *exchange) startAttached(e *execution, o *container.ExecStartOptions, st
 	defer over()
 	t, stop := x.bounded(d.Obligations.Limits.Session, t)
 	defer stop()
-	err = x.hijack(&ask{method: http.MethodPost, path: "/exec/" + e.id + "/start", body: o}, stays, t)
+	t.over = func(up *upstream) { x.exits(e, up) }
+	err = x.hijackFrom(&ask{method: http.MethodPost, path: "/exec/" + e.id + "/start", body: o}, b, stays, t)
 	e.recording.Store(nil)
 	result := x.afterExec(e, err)
 	if rec != nil {
@@ -405,6 +426,9 @@ func serveExecInspect(x *exchange) error {
 	}
 	if _, err := x.follow(x.asNow(e.question), e.about, audit.Decision); err != nil {
 		return err
+	}
+	if code := e.exit.Load(); code != nil && x.gate.FarGate {
+		return x.replyJSON(http.StatusOK, execState{ID: e.id, ContainerID: e.container, ExitCode: code})
 	}
 	body, _, err := x.fetch(&ask{method: http.MethodGet, path: "/exec/" + e.id + "/json"})
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 
 // Headers between the two gates. A caller's own are never passed on.
 const (
+	farHeader     = "x-jumpsuite-far"     // to the CLI: the stream comes from another host, and can be lost on its way
 	faultHeader   = "x-jumpsuite-fault"   // to the CLI: it is not the Engine's error, nor the policy's
 	eventHeader   = "x-jumpsuite-event"   // to the host: the id of the event at the jump server
 	refusedHeader = "x-jumpsuite-refused" // from the host: the rule by which its gate, and not its Engine, refused; "gate" if none did
@@ -253,7 +254,10 @@ func (g *Gate) learned(id string) {
 // exit code where that is known. What is left running is ended by the host's
 // gate, which sees the stream end, too.
 func (x *exchange) endFar(e *execution, why error) (r audit.Result) {
-	if why != nil {
+	if code := e.exit.Load(); code != nil {
+		r.Exit = *code
+	}
+	if why != nil || e.exit.Load() != nil {
 		return r
 	}
 	y, done := x.aside()

@@ -31,6 +31,7 @@ type source struct {
 	buf   *[bufSize]byte
 	n     int
 	errno error
+	err   error // of the last read
 	try   func(fd uintptr) bool
 }
 
@@ -50,7 +51,13 @@ func newSource(conn net.Conn, br *bufio.Reader) *source {
 
 // next waits for bytes. The slice is into a buffer that stays borrowed until
 // release; it starts at chunkHead and has chunkTail of room behind it.
-func (s *source) next() ([]byte, error) {
+func (s *source) next() (b []byte, err error) {
+	b, err = s.read()
+	s.err = err
+	return b, err
+}
+
+func (s *source) read() ([]byte, error) {
 	if len(s.rest) > 0 {
 		s.borrow()
 		n := copy(s.buf[chunkHead:chunkHead+payload], s.rest)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -52,7 +53,9 @@ func (x *exchange) begin(still allowed, conns ...net.Conn) (ctx context.Context,
 	x.gate.track(s)
 	stop := context.AfterFunc(ctx, func() {
 		for _, c := range conns {
-			c.Close()
+			if c != x.conn.conn || !x.closeBecause(context.Cause(ctx)) {
+				c.Close()
+			}
 		}
 	})
 	// The policy may have changed between the decision and now.
@@ -70,11 +73,34 @@ func (x *exchange) begin(still allowed, conns ...net.Conn) (ctx context.Context,
 // sayWhy tells the caller why a stream of his was ended, if the gate ended it: all
 // that his client sees is an end.
 func (x *exchange) sayWhy(cause error) {
-	for _, why := range []error{errPolicyChanged, errGroupsChanged, errUnresolved, errNotRecorded} {
+	for _, why := range ours {
 		if errors.Is(cause, why) {
 			x.gate.tell(x.conn.caller, why.Error())
 		}
 	}
+}
+
+// ours are the reasons for which a gate ends streams by itself.
+var ours = []error{errPolicyChanged, errGroupsChanged, errUnresolved, errNotRecorded}
+
+// closeBecause closes the caller's connection, and tells why, where the other end
+// is a jump server's gate and it was this gate that ended the stream.
+func (x *exchange) closeBecause(why error) bool {
+	c, ok := x.conn.conn.(interface{ CloseBecause(error) error })
+	if !ok || !slices.ContainsFunc(ours, func(e error) bool { return errors.Is(why, e) }) {
+		return false
+	}
+	c.CloseBecause(why)
+	return true
+}
+
+// sayLost tells the caller that the stream was lost on the way from the host, and
+// not ended there: all that his client sees is an end.
+func (x *exchange) sayLost(ctx context.Context, src *source) {
+	if !x.gate.FarGate || src.err == nil || src.err == io.EOF || context.Cause(ctx) != nil {
+		return
+	}
+	x.gate.tell(x.conn.caller, x.gate.unreached(src.err).Error())
 }
 
 // own takes the connection to the Engine away from the connection, for a stream
@@ -128,12 +154,17 @@ func (x *exchange) streamFrom(a *ask, ans *answer, still allowed, copy func(*sou
 		return x.engineSaysNo(ans)
 	}
 	x.answered = true
+	if x.gate.FarGate {
+		x.header += farHeader + ": 1\r\n"
+	}
 	head := appendHead(x.conn.out[:0], ans.status, streamType(ans), -1, true)
 	if _, err := x.conn.conn.Write(append(append(head, x.header...), "\r\n"...)); err != nil {
 		return errClientGone
 	}
 	x.conn.out = nil // a stream needs it no more
-	x.out, err = copy(newSource(up.conn, up.br), ans.framing)
+	src := newSource(up.conn, up.br)
+	x.out, err = copy(src, ans.framing)
+	x.sayLost(ctx, src)
 	return ended(ctx, err)
 }
 
@@ -192,6 +223,7 @@ func (x *exchange) watchClient(cancel context.CancelCauseFunc) {
 type taps struct {
 	in, out func([]byte) error
 	failed  <-chan struct{}
+	over    func(*upstream) // called when all output was passed on, before the caller is told that it has ended; may be nil
 }
 
 var errNotRecorded = errors.New("the session cannot be recorded any more")
@@ -214,8 +246,17 @@ func (t taps) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 // in both directions until the Engine's side ends. Each side may end its own
 // direction early.
 func (x *exchange) hijack(a *ask, still allowed, t taps) error {
-	up, version, err := x.own(true)
-	if err != nil {
+	return x.hijackFrom(a, nil, still, t)
+}
+
+// hijackFrom is hijack where the stream may have been asked for already.
+func (x *exchange) hijackFrom(a *ask, b *begun, still allowed, t taps) (err error) {
+	var up *upstream
+	version := ""
+	if b != nil {
+		b.stop()
+		up = b.up
+	} else if up, version, err = x.own(true); err != nil {
 		return err
 	}
 	defer up.conn.Close()
@@ -223,7 +264,13 @@ func (x *exchange) hijack(a *ask, still allowed, t taps) error {
 	defer end()
 	x.last = true
 	a.upgrade = true
-	ans, err := up.send(version, x.forFar(a))
+	if b == nil {
+		err = up.write(version, x.forFar(a))
+	}
+	var ans *answer
+	if err == nil {
+		ans, err = up.read(a.method)
+	}
 	if err != nil {
 		return ended(ctx, x.gate.gone(err))
 	}
@@ -257,8 +304,10 @@ func (x *exchange) splice(ctx context.Context, cancel context.CancelCauseFunc, u
 			cancel(err)
 		}
 	})
-	n, err := copyRaw(x.conn.conn, newSource(up.conn, up.br), t.out)
+	src := newSource(up.conn, up.br)
+	n, err := copyRaw(x.conn.conn, src, t.out)
 	x.out = n
+	x.sayLost(ctx, src)
 	if err == nil && inputEnded.Load() && hungUp(x.conn.conn) {
 		// On a terminal the Engine ends its side when the input ends: it was the
 		// client that went away first. One that detached is there until then.
@@ -266,6 +315,8 @@ func (x *exchange) splice(ctx context.Context, cancel context.CancelCauseFunc, u
 	}
 	if err != nil {
 		cancel(ended(ctx, err))
+	} else if t.over != nil {
+		t.over(up)
 	}
 	closeWrite(x.conn.conn)
 	over := time.AfterFunc(lingering, func() { x.conn.conn.Close() })

@@ -1,0 +1,236 @@
+package dockerproxy
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"jumpsuite/internal/audit"
+)
+
+const someExec = `{"AttachStdin":true,"AttachStdout":true,"Cmd":["cat"]}`
+
+// typesExec is docker exec, as our CLI does it: input to its end, and the exit code.
+// at is called when it has begun, when its output has ended, and when it is over.
+func typesExec(t *testing.T, h *harness, user, ref string, at func()) (output, inspected string) {
+	t.Helper()
+	look, err := net.Dial("unix", h.socket(user))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer look.Close()
+	look.SetDeadline(time.Now().Add(patient))
+	answers := bufio.NewReader(look)
+	io.WriteString(look, verbed(get("/v1.51/containers/"+ref+"/json")))
+	if a := readAnswer(answers); a.status != http.StatusOK {
+		t.Fatalf("inspect: got %d %s", a.status, a.body)
+	}
+	io.WriteString(look, verbed(post("/v1.51/containers/"+ref+"/exec", someExec)))
+	a := readAnswer(answers)
+	if a.status != http.StatusCreated || !strings.Contains(a.body, execID) {
+		t.Fatalf("create: got %d %s", a.status, a.body)
+	}
+	conn, br := startsExec(t, h, user)
+	at()
+	io.WriteString(conn, "typed")
+	conn.CloseWrite()
+	b, err := io.ReadAll(br)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at()
+	inspected = exchangeRaw(t, h.socket(user), verbed(get("/v1.51/exec/"+execID+"/json"))).body
+	at()
+	return string(b), inspected
+}
+
+func startsExec(t *testing.T, h *harness, user string) (interface {
+	io.Writer
+	CloseWrite() error
+}, *bufio.Reader) {
+	t.Helper()
+	start := post("/v1.51/exec/"+execID+"/start", `{"Detach":false,"Tty":false}`, upgradeTCP, "Content-Type: application/json")
+	return dialStream(t, h.socket(user), verbed(start), http.StatusSwitchingProtocols)
+}
+
+// A whole docker exec, to its exit code, and what of it is asked of the host. One
+// round trip more is for a policy that tells containers apart.
+func TestAnExecTakesTwoRoundTripsUntilItRunsAndNoneForItsEnd(t *testing.T) {
+	denies := "  - {name: not-db, effect: deny, principals: [user:dev], actions: [docker.exec], environments: [test], container-types: [db]}\n"
+	for _, tt := range []struct {
+		name, more string
+		want       int
+	}{
+		{"where the rules are about all containers", "", 2},
+		{"where a rule is about some", denies, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h, engine := twoGates(t, "test")
+			h.gate.SetPolicy(mustPolicy(t, testPolicy+tt.more))
+			made := throughTunnel(t, h)
+			var trips []int
+			output, inspected := typesExec(t, h, "dev", "web", func() {
+				n := 0
+				for _, c := range made() {
+					n += c.count()
+				}
+				trips = append(trips, n)
+			})
+			if output != "typed" || !strings.Contains(inspected, `"Running":false,"ExitCode":0`) || !strings.Contains(inspected, webID) {
+				t.Errorf("got %q, and then %s", output, inspected)
+			}
+			if trips[0] != tt.want || trips[2] != trips[1] || len(made()) != 1 {
+				t.Errorf("%d streams; it has begun after %d round trips, ended after %d, and its exit code is known after %d; want one with %d, and none for the exit code",
+					len(made()), trips[0], trips[1], trips[2], tt.want)
+			}
+			if got := engine.changes(); len(got) != 2 || !strings.Contains(got[0], "/containers/"+webID+"/exec") || !strings.Contains(got[1], "/exec/"+execID+"/start") {
+				t.Errorf("the Engine was asked %q", got)
+			}
+		})
+	}
+}
+
+// What is asked for at once is decided, and on record, as if it were asked for
+// one after the other.
+func TestWhatIsAskedAtOnceIsOnRecordTwice(t *testing.T) {
+	h, _ := twoGates(t, "test")
+	throughTunnel(t, h)
+	typesExec(t, h, "dev", "web", func() {})
+	of := func(l *auditLog, kind audit.Kind, detail string) audit.Event {
+		for _, e := range l.all() {
+			if e.Kind == kind && e.Detail == detail {
+				return e
+			}
+		}
+		t.Fatalf("no %s of %q in %+v", kind, detail, l.all())
+		return audit.Event{}
+	}
+	eventually(t, "both are closed", func() bool {
+		closed := func(e audit.Event) bool { return e.Kind == audit.Close }
+		return slices.ContainsFunc(h.log.all(), closed) && slices.ContainsFunc(h.hostLog.all(), closed)
+	})
+	for _, tt := range []struct {
+		kind   audit.Kind
+		detail string
+	}{{audit.Decision, "exec"}, {audit.Open, "exec start"}} {
+		here, there := of(h.log, tt.kind, tt.detail), of(h.hostLog, tt.kind, tt.detail)
+		if there.Far != here.ID || there.Resource.Container != webID || !slices.Equal(here.Argv, []string{"cat"}) || here.Verdict != audit.Allow {
+			t.Errorf("%s: here %+v, there %+v", tt.detail, here, there)
+		}
+	}
+	if here := of(h.log, audit.Open, "exec start"); here.Resource.Container != webID || here.Resource.ContainerType != "web" {
+		t.Errorf("the start does not say in which container: %+v", here)
+	}
+}
+
+// Neither gate's refusal costs less: nothing is made on the host.
+func TestAnExecAtOnceIsRefusedByEither(t *testing.T) {
+	without := strings.Replace(testPolicy, "docker.stats, docker.inspect, docker.exec]", "docker.stats, docker.inspect]", 1)
+	denied := testPolicy + "  - {name: not-web, effect: deny, principals: [user:dev], actions: [docker.exec], environments: [test], container-types: [web]}\n"
+	for _, tt := range []struct {
+		name, here, there, ref, body string
+		status                       int
+		says                         string
+	}{
+		{"here", without, testPolicy, "web", someExec, http.StatusForbidden, "docker.exec is not allowed in test (rule default)"},
+		{"here, by the container's type", denied, testPolicy, "web", someExec, http.StatusForbidden, "rule not-web"},
+		{"here, by its limits", testPolicy, testPolicy, "web", `{"AttachStdout":true,"Cmd":["id"],"User":"0"}`, http.StatusForbidden, "limits.exec.users"},
+		{"there", testPolicy, without, "web", someExec, http.StatusForbidden, "host host1 refuses: docker.exec is not allowed in test (rule default)"},
+		{"there, by the container's type", testPolicy, denied, "web", someExec, http.StatusForbidden, "host host1 refuses: docker.exec is not allowed in test (rule not-web)"},
+		{"there, as an escape", testPolicy, testPolicy, "priv", someExec, http.StatusForbidden, "privileged"},
+		{"no such container", testPolicy, testPolicy, "nosuch", someExec, http.StatusNotFound, "No such container: nosuch"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h, engine := twoGates(t, "test")
+			throughTunnel(t, h)
+			h.gate.SetPolicy(mustPolicy(t, tt.here))
+			h.host.SetPolicy(mustPolicy(t, tt.there))
+			a := exchangeRaw(t, h.socket("dev"), verbed(post("/v1.51/containers/"+tt.ref+"/exec", tt.body)))
+			if a.status != tt.status || !strings.Contains(a.body, tt.says) {
+				t.Errorf("got %d %s, want %d and %q", a.status, a.body, tt.status, tt.says)
+			}
+			if got := engine.changes(); len(got) > 0 {
+				t.Errorf("the Engine was asked %q", got)
+			}
+			if len(h.log.all()) == 0 {
+				t.Error("nothing is on record")
+			}
+		})
+	}
+}
+
+// Nothing of an exec goes to its caller that is not on record, or not being recorded.
+func TestAnExecThatIsUnderWayEndsWhereItsStartIsRefused(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		breaks func(h *harness)
+		says   string
+	}{
+		{"the log is full", func(h *harness) { h.log.mu.Lock(); h.log.broken = io.ErrShortWrite; h.log.mu.Unlock() }, "cannot be recorded"},
+		{"the policy was changed", func(h *harness) {
+			h.gate.SetPolicy(mustPolicy(t, strings.Replace(testPolicy, "docker.stats, docker.inspect, docker.exec]", "docker.stats, docker.inspect]", 1)))
+		}, "docker.exec is not allowed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h, _ := twoGates(t, "test")
+			throughTunnel(t, h)
+			if a := exchangeRaw(t, h.socket("dev"), verbed(post("/v1.51/containers/web/exec", someExec))); a.status != http.StatusCreated {
+				t.Fatalf("create: got %d %s", a.status, a.body)
+			}
+			tt.breaks(h)
+			start := post("/v1.51/exec/"+execID+"/start", `{"Detach":false,"Tty":false}`, upgradeTCP, "Content-Type: application/json")
+			if a := exchangeRaw(t, h.socket("dev"), verbed(start)); a.status < 400 || !strings.Contains(a.body, tt.says) {
+				t.Errorf("start: got %d %s, want %q", a.status, a.body, tt.says)
+			}
+			eventually(t, "the host ends it", func() bool {
+				return slices.ContainsFunc(h.hostLog.all(), func(e audit.Event) bool { return e.Kind == audit.Close && e.Action == "docker.exec" })
+			})
+		})
+	}
+}
+
+// An exec whose client never starts it, as it was killed in between, is not left
+// running.
+func TestAnExecThatNobodyTakesEnds(t *testing.T) {
+	h, _ := twoGates(t, "test")
+	throughTunnel(t, h)
+	if a := exchangeRaw(t, h.socket("dev"), verbed(post("/v1.51/containers/web/exec", someExec))); a.status != http.StatusCreated {
+		t.Fatalf("create: got %d %s", a.status, a.body)
+	}
+	h.gate.mu.Lock()
+	e := h.gate.execs[execID]
+	h.gate.mu.Unlock()
+	e.untaken() // as after begunTime
+	eventually(t, "the host ends it", func() bool {
+		return slices.ContainsFunc(h.hostLog.all(), func(e audit.Event) bool { return e.Kind == audit.Close && e.Action == "docker.exec" })
+	})
+	start := post("/v1.51/exec/"+execID+"/start", `{"Detach":false,"Tty":false}`, upgradeTCP, "Content-Type: application/json")
+	if a := exchangeRaw(t, h.socket("dev"), verbed(start)); a.status != http.StatusConflict {
+		t.Errorf("start: got %d %s", a.status, a.body)
+	}
+}
+
+// The word for the exec before is for jump servers' gates.
+func TestTheLastExecIsForGates(t *testing.T) {
+	h := newHarness(t, newFakeEngine(t).socket, "test")
+	conn, err := net.Dial("unix", h.socket("dev"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patient))
+	fmt.Fprint(conn, post("/v1.51/containers/web/exec", someExec)+post("/v1.51/exec/last/start", `{"Detach":false,"Tty":false}`, upgradeTCP, "Content-Type: application/json"))
+	br := bufio.NewReader(conn)
+	if a := readAnswer(br); a.status != http.StatusCreated {
+		t.Fatalf("create: got %d %s", a.status, a.body)
+	}
+	if a := readAnswer(br); a.status != http.StatusNotFound || !strings.Contains(a.body, "No such exec instance: last") {
+		t.Errorf("start: got %d %s", a.status, a.body)
+	}
+}
