@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"sync"
@@ -23,6 +24,7 @@ const (
 
 	environmentHeader = "X-Jumpsuite-Environment" // which environment was meant, by --environment
 	faultHeader       = "X-Jumpsuite-Fault"       // from the gate: neither the Engine nor the policy says no
+	farHeader         = "X-Jumpsuite-Far"         // from the gate: the stream comes from another host
 	ttyHeader         = "X-Jumpsuite-Tty"         // from the gate: the log is one of a terminal (true, false)
 )
 
@@ -40,6 +42,7 @@ type docker struct {
 	args    []string             // behind the verb, as they were typed
 	fault   atomic.Bool          // the gate could not do its part
 	tty     atomic.Pointer[bool] // what the gate said of a log
+	lost    func()               // called when a stream of another host's is cut off; nil: who reads it says so
 	connect func() (*client.Client, command.ServerInfo)
 }
 
@@ -83,7 +86,26 @@ func (n notes) RoundTrip(r *http.Request) (*http.Response, error) {
 	if tty, err := strconv.ParseBool(res.Header.Get(ttyHeader)); err == nil {
 		n.docker.tty.Store(&tty)
 	}
+	if lost := n.docker.lost; lost != nil && res.Header.Get(farHeader) != "" {
+		res.Body = watched{res.Body, r.Context(), lost}
+	}
 	return res, nil
+}
+
+// watched is a stream that says when it was cut off.
+type watched struct {
+	io.ReadCloser
+	ctx  context.Context
+	lost func()
+}
+
+// Read is the stream's.
+func (w watched) Read(p []byte) (int, error) {
+	n, err := w.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && w.ctx.Err() == nil {
+		w.lost()
+	}
+	return n, err
 }
 
 // connectOnce makes the client, and asks the gate which version the Engine

@@ -56,7 +56,18 @@ func run(g *gate, args []string) int {
 		os.Exit(exitOurs)
 	})
 	go forceful(ctx, d, verbOf(args))
+	if verbOf(args) == "stats" {
+		d.lost = func() { os.Exit(d.cutOff()) }
+	}
 	return d.report(d.execute(ctx, args))
+}
+
+// cutOff ends docker stats when its host is lost: docker's own goes on without
+// numbers then, or ends as if all were well. The gate has said what happened.
+func (d *docker) cutOff() int {
+	d.restoreTerminal()
+	fmt.Fprintln(d.Err(), "docker: the numbers of the host have ended before their time")
+	return exitByDefault
 }
 
 // execute finds out what is asked for, and does it.

@@ -43,18 +43,23 @@ func TestACommandOutlivesTheSessionsWebsockets(t *testing.T) {
 
 // What was cut does not look as if it had ended.
 func TestWhatIsCutIsNoSuccess(t *testing.T) {
+	const lost = "host 10.0.0.1: the way to the host was lost: r3-ssm, or the session to the host, has ended\nhint: try again"
 	for _, tt := range []struct {
-		name string
-		args string
-		cut  func(*testing.T, *far)
+		name  string
+		args  string
+		cut   func(*testing.T, *far)
+		begun string
+		says  string
 	}{
-		{"logs, r3-ssm is killed", "logs -f web", func(t *testing.T, f *far) { f.ssm.cmd.Process.Kill() }},
-		{"exec, r3-ssm is killed", "exec web sh -c echo~one;sleep~1000", func(t *testing.T, f *far) { f.ssm.cmd.Process.Kill() }},
+		{"logs, r3-ssm is killed", "logs -f web", func(t *testing.T, f *far) { f.ssm.cmd.Process.Kill() }, "one", lost},
+		{"stats, r3-ssm is killed", "stats", func(t *testing.T, f *far) { f.ssm.cmd.Process.Kill() }, "web", lost},
+		{"stats of one, r3-ssm is killed", "stats web", func(t *testing.T, f *far) { f.ssm.cmd.Process.Kill() }, "web", lost},
+		{"exec, r3-ssm is killed", "exec web sh -c echo~one;sleep~1000", func(t *testing.T, f *far) { f.ssm.cmd.Process.Kill() }, "one", lost},
 		{"logs, the session is ended", "logs -f web", func(t *testing.T, f *far) {
 			if err := f.lab.Do(world.Action{Do: "session-end", To: testHost, Value: "by somebody"}); err != nil {
 				t.Error(err)
 			}
-		}},
+		}, "one", lost},
 		{"logs, the host's key is revoked", "logs -f web", func(t *testing.T, f *far) {
 			own, err := f.keys[testHost].Own()
 			if err != nil {
@@ -64,7 +69,7 @@ func TestWhatIsCutIsNoSuccess(t *testing.T) {
 			if err := here.Revoke(keys.Entry{Key: keys.ID(own), Name: testHost}); err != nil {
 				t.Fatal(err)
 			}
-		}},
+		}, "one", " is not trusted here\nhint: "},
 		{"logs, the jump server's key is revoked", "logs -f web", func(t *testing.T, f *far) {
 			own, err := keys.Store{}.Own()
 			if err != nil {
@@ -73,7 +78,7 @@ func TestWhatIsCutIsNoSuccess(t *testing.T) {
 			if err := f.keys[testHost].Revoke(keys.Entry{Key: keys.ID(own), Name: "jump"}); err != nil {
 				t.Fatal(err)
 			}
-		}},
+		}, "one", "does not trust this jump server's key ed25519:"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := jumpServer(t)
@@ -88,7 +93,7 @@ func TestWhatIsCutIsNoSuccess(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "it has begun", func() bool { return strings.Contains(out.text(), "one") })
+			eventually(t, "it has begun", func() bool { return strings.Contains(out.text(), tt.begun) })
 			tt.cut(t, f)
 			done := make(chan error, 1)
 			go func() { done <- cmd.Wait() }()
@@ -96,6 +101,9 @@ func TestWhatIsCutIsNoSuccess(t *testing.T) {
 			case err := <-done:
 				if err == nil {
 					t.Errorf("it looks like a success: %q", out.text())
+				}
+				if !strings.Contains(out.text(), tt.says) {
+					t.Errorf("it does not say %q: %q", tt.says, out.text())
 				}
 			case <-time.After(25 * time.Second):
 				cmd.Process.Kill()

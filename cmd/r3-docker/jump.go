@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -118,7 +120,7 @@ func (j *jump) look() {
 	}
 	for c := range j.open {
 		if j.trusted == nil || !t.trusts(c.Key(), c.host) {
-			go c.Close() // it says goodbye first, which may take a while
+			go c.end(&tunnel.UntrustedError{Key: c.Key()}) // it says goodbye first, which may take a while
 		}
 	}
 }
@@ -284,6 +286,13 @@ type farConn struct {
 	left              func(*farConn)
 	once              sync.Once
 	err               error
+	why               atomic.Pointer[error] // for which it was ended here
+}
+
+// end closes it for a reason.
+func (c *farConn) end(why error) {
+	c.why.CompareAndSwap(nil, &why)
+	c.Close()
 }
 
 // Close closes it.
@@ -298,7 +307,34 @@ func (c *farConn) Read(p []byte) (int, error) {
 	if c.err != nil {
 		return 0, c.err
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	return n, c.explain(err)
+}
+
+// explain is why nothing more can be read.
+func (c *farConn) explain(err error) error {
+	why := c.why.Load()
+	switch {
+	case err != nil && why != nil:
+		return *why
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return &lostError{err}
+	}
+	return err
+}
+
+// lostError is a stream that was cut on the way.
+type lostError struct{ err error }
+
+func (e *lostError) Error() string {
+	return "the way to the host was lost: r3-ssm, or the session to the host, has ended"
+}
+
+func (e *lostError) Unwrap() error { return e.err }
+
+// Hint is what to do about it.
+func (e *lostError) Hint() string {
+	return "try again; if it happens again: journalctl -u r3-ssm, and r3-dockerproxy on the host"
 }
 
 func (c *farConn) check() {
