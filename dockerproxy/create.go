@@ -269,11 +269,21 @@ func (x *exchange) createPossible(asked *policy.Run, d policy.Decision) error {
 	return x.recordable(false)
 }
 
+// shortID is how many digits of an id docker shows.
+const shortID = 12
+
+// isDigits reports whether s can be the beginning of an id.
+func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789abcdef") == "" }
+
 // freeName refuses a name by which people already call another container: the
-// Engine takes a name for a name first, and then for the beginning of an id.
+// Engine takes a name for a name first, and then for the beginning of an id. One
+// as long as ids are shown can be that of a container on another host.
 func (x *exchange) freeName(name string) error {
-	if name == "" || strings.Trim(name, "0123456789abcdef") != "" {
+	if !isDigits(name) {
 		return nil
+	}
+	if len(name) >= shortID {
+		return &Refusal{Status: http.StatusConflict, Text: fmt.Sprintf("the name %s looks like a container's id", name), Hint: "choose another name"}
 	}
 	t, err := x.lookup(name, nil)
 	var r *Refusal

@@ -418,6 +418,10 @@ func (f *Fleet) byECS(x *exchange, environments []string, hosts []FarHost) (spot
 	if len(all) == 0 {
 		return spot{}, nil
 	}
+	all = unlessHidden(all, func(s Spot) bool { return !f.mayKnow(x, at[s.Host].Environment) })
+	if len(all) == 0 {
+		return spot{}, noSuchContainer(x.ref)
+	}
 	if len(all) > 1 {
 		var list []string
 		for _, s := range all {
@@ -426,6 +430,27 @@ func (f *Fleet) byECS(x *exchange, environments []string, hosts []FarHost) (spot
 		return spot{}, ambiguous(x.ref, list)
 	}
 	return spot{f.gate(at[all[0].Host]), all[0].Container}, nil
+}
+
+// knowing are the rights by which somebody may learn what an environment's
+// containers are called: who has none of them is not told.
+var knowing = []policy.Action{policy.DockerPs, policy.DockerLogs, policy.DockerExec, policy.DockerStats, policy.DockerInspect,
+	policy.DockerRun, policy.DockerCreate, policy.DockerStart}
+
+func (f *Fleet) mayKnow(x *exchange, environment string) bool {
+	p := f.Front.policy.Load()
+	return slices.ContainsFunc(knowing, func(a policy.Action) bool {
+		return p.Possible(policy.Request{Principal: x.conn.caller.Principal, Environment: environment, Action: a}).Allowed()
+	})
+}
+
+// unlessHidden leaves out of several what the caller may not know of. One alone
+// stays: its gate says that it is not there.
+func unlessHidden[T any](all []T, hidden func(T) bool) []T {
+	if len(all) < 2 {
+		return all
+	}
+	return slices.DeleteFunc(all, hidden)
 }
 
 func ambiguous(ref string, list []string) *Refusal {
@@ -461,11 +486,14 @@ func (f *Fleet) search(x *exchange, hosts []FarHost, missing map[string]error) (
 			found = append(found, s)
 		}
 	}
-	found = likeDocker(x.ref, found)
+	several := len(found) > 1
+	found = likeDocker(x.ref, unlessHidden(found, func(s sighting) bool { return !f.mayKnow(x, s.host.Environment) }))
 	if why == nil {
 		why = unlisted(missing)
 	}
 	switch {
+	case several && len(found) == 0:
+		return spot{}, noSuchContainer(x.ref)
 	case len(found) == 1:
 		return f.found(x, found[0], silent, why == nil), nil
 	case len(found) > 1:
@@ -480,8 +508,13 @@ func (f *Fleet) search(x *exchange, hosts []FarHost, missing map[string]error) (
 	return spot{}, unfound(x.ref, silent, why)
 }
 
-// likeDocker takes a name for a name first, and then for the beginning of an id.
+// likeDocker takes a name for a name first, and then for the beginning of an id,
+// but for one of digits of an id alone: so somebody could have called his own
+// container, on a host where no other is in the way, that others mean.
 func likeDocker(ref string, found []sighting) []sighting {
+	if isDigits(ref) {
+		return found
+	}
 	var named []sighting
 	for _, s := range found {
 		if s.target.shortName() == ref {

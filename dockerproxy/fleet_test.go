@@ -253,6 +253,9 @@ func TestAContainerIsFoundOnItsHost(t *testing.T) {
 		{"by a whole id that ECS does not know", id("bb"), nil, nil, 200, "", "i-2", 3},
 		{"when ECS cannot be asked", id("bb"), nil, func(c *cluster) { c.ecsErr = errors.New("throttled") }, 200, "", "i-2", 3},
 		{"a name that is there twice", "web", nil, nil, 409, "web can be several containers: aa0000000000 (web on 10.0.0.1), ba0000000000 (web on 10.0.0.2)", "", 3},
+		{"the beginning of an id by which somebody has called his own", id("ca")[:12], nil, named("i-1", id("ca")[:12]), 409,
+			"ca0000000000 can be several containers: dd0000000000 (ca0000000000 on 10.0.0.1), ca0000000000 (shop on 10.0.0.3)", "", 3},
+		{"a few digits of one", "ca", nil, named("i-1", "ca"), 409, "ca can be several containers: dd0000000000 (ca on 10.0.0.1), ca0000000000 (shop on 10.0.0.3)", "", 3},
 		{"a task of two containers", "0123456789abcdef0123456789abcdef", []Spot{{"i-1", id("aa"), "task t, web"}, {"i-1", id("ab"), "task t, log"}}, nil, 409,
 			"can be several containers: aa0000000000 (task t, web on 10.0.0.1), ab0000000000 (task t, log on 10.0.0.1)", "", 0},
 		{"nowhere", "nosuch", nil, nil, 404, "No such container: nosuch", "", 3},
@@ -280,6 +283,47 @@ func TestAContainerIsFoundOnItsHost(t *testing.T) {
 				t.Errorf("dialled %v, want %d hosts", c.dialled, tt.dialled)
 			}
 		})
+	}
+}
+
+// named is a container on a host that somebody has called so.
+func named(host, name string) func(*cluster) {
+	return func(c *cluster) { c.engines[host].names[name] = id("dd") }
+}
+
+func TestAFleetTellsNoExistenceToWhoMayNotList(t *testing.T) {
+	for _, tt := range []struct{ name, user, method, what string }{
+		{"who may do nothing", "nobody", "GET", "json"},
+		{"who may do nothing, to start one", "nobody", "POST", "start"},
+		{"who may do something elsewhere", "elsewhere", "GET", "json"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, ref := range []string{"web", "0123456789abcdef0123456789abcdef"} {
+				c := newCluster(t)
+				if ref != "web" {
+					c.ecs = []Spot{{"i-1", id("aa"), "task t, web"}, {"i-1", id("ab"), "task t, log"}}
+				}
+				c.Fleet.SetPolicy(mustPolicy(t, testPolicy+"  - {name: elsewhere, effect: allow, principals: [user:elsewhere], actions: [docker.ps], environments: [prod]}\n"))
+				raw := tt.method + " /v1.51/containers/" + ref + "/" + tt.what + " HTTP/1.1\r\nHost: x\r\n\r\n"
+				there := c.ask(tt.user, raw)
+				absent := c.ask(tt.user, strings.Replace(raw, ref, "nosuch", 1))
+				if there.status != http.StatusNotFound || strings.Replace(there.body, ref, "nosuch", 1) != absent.body {
+					t.Errorf("%s: got %d %s and %d %s, want the same", ref, there.status, there.body, absent.status, absent.body)
+				}
+			}
+		})
+	}
+}
+
+func TestOfTwoTheOneIsMeantThatTheCallerMayKnowOf(t *testing.T) {
+	c := newCluster(t)
+	c.engines["i-3"].names["only1"] = id("cb")
+	c.Fleet.SetPolicy(mustPolicy(t, testPolicy+"  - {name: only-test, effect: allow, principals: [user:nobody], actions: [docker.ps, docker.inspect], environments: [test]}\n"))
+	if a := c.ask("nobody", get("/v1.51/containers/only1/json")); strings.Contains(a.body, "cb0000") || strings.Contains(a.body, "several") {
+		t.Errorf("got %d %s", a.status, a.body)
+	}
+	if !strings.Contains(c.engines["i-1"].requests(), id("ab")) {
+		t.Errorf("10.0.0.1 was asked:\n%s", c.engines["i-1"].requests())
 	}
 }
 
