@@ -54,7 +54,7 @@ type Deployer struct {
 	// Tell is told what happens. If nil, nobody is.
 	Tell func(Event)
 	// Interval is how often to look at AWS. Zero adapts: every two seconds
-	// while things change, every ten when they do not.
+	// while things change; where they do not, every ten, with a glance at the service every two.
 	Interval time.Duration
 	// Sleep waits between two looks. If nil, they are apart in real time.
 	Sleep func(context.Context, time.Duration) error

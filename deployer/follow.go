@@ -42,6 +42,7 @@ type follower struct {
 	looked   time.Time // AWS's clock, at the last look
 	trail    Trail
 	last     Progress
+	traits   traits                        // of the service, at the last look
 	failures int                           // looks in a row that came to nothing
 	told     bool                          // that they do
 	no       time.Time                     // since when AWS has been saying no; zero: it does not
@@ -64,7 +65,7 @@ func (d *Deployer) follow(ctx context.Context, g Goal, timeout time.Duration) (V
 		if v.Outcome != Going {
 			return v, nil
 		}
-		err := d.wait(ctx, f.pause())
+		err := f.rest(ctx)
 		if err == nil {
 			continue
 		}
@@ -86,6 +87,54 @@ func (f *follower) unseen() string {
 	return "the deployment is failing, and is followed to its end unseen"
 }
 
+// rest waits until the next look is due. Where that is some time off, it glances at the
+// service in between, which is one call: what ECS does shows there first, so that a
+// failure is seen as soon as if each glance were a look.
+func (f *follower) rest(ctx context.Context) error {
+	for left := f.pause(); left > 0; {
+		step := left
+		if f.mayGlance() {
+			step = min(left, quickLook)
+		}
+		if err := f.d.wait(ctx, step); err != nil {
+			return err
+		}
+		if left -= step; left > 0 && f.stirs(ctx) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// mayGlance reports whether AWS answers, and nobody has said how often to look.
+func (f *follower) mayGlance() bool {
+	return f.failures == 0 && f.d.Interval == 0 && f.least <= quickLook
+}
+
+// stirs glances at the service and reports whether it is another than at the last look. What
+// keeps it from being read is for the look to find out.
+func (f *follower) stirs(ctx context.Context) bool {
+	s, err := f.d.reader.Service(ctx, f.w.goal.ContainerType)
+	return err != nil || !reflect.DeepEqual(traitsOf(s), f.traits)
+}
+
+// traits are what changes of a service when something happens to its tasks. Its zero
+// value is no service's.
+type traits struct {
+	status      string
+	desired     int
+	event       string // the last one's ID
+	deployments []ecsstatus.Deployment
+}
+
+func traitsOf(s *ecsstatus.Service) traits {
+	t := traits{status: s.Status, desired: s.Desired, deployments: s.Deployments}
+	if n := len(s.Events); n > 0 {
+		t.event = s.Events[n-1].ID
+	}
+	return t
+}
+
 // wait waits between two looks.
 func (d *Deployer) wait(ctx context.Context, pause time.Duration) error {
 	if d.Sleep != nil {
@@ -103,6 +152,9 @@ func (f *follower) once(ctx context.Context) Verdict {
 	f.seen()
 	if v := f.d.keeper.seen(ctx, o.Service); v.Outcome != Going {
 		return v
+	}
+	if o.Service != nil {
+		f.traits = traitsOf(o.Service)
 	}
 	v, trail := judge(f.w.goal, o, f.trail)
 	f.trail = trail
@@ -199,8 +251,9 @@ func (f *follower) pause() time.Duration {
 }
 
 // pace is how long the time between two looks is by what is to be seen. The verdict
-// must not come later than that of ECS's circuit breaker by more than one short look:
-// so it is short as long as failures add up to one, and when it is only a matter of time.
+// must not come later than the look after that of ECS's circuit breaker, which counts as
+// we do: so it is short as long as failures add up to one, and when it is only a matter
+// of time. That it may be long when nothing changes is made good by the glances of rest.
 func (f *follower) pace() time.Duration {
 	pace := min(quickLook+time.Duration(max(f.calm-calmLooks, 0))*time.Second, slowLook)
 	if f.last.Failed > 0 {

@@ -69,7 +69,7 @@ func TestLooksAreShortWhileAVerdictIsNear(t *testing.T) {
 		{"two of ten have failed", follower{last: Progress{Desired: 20, Failed: 2}, calm: 100}, quickLook},
 		{"AWS throttles", follower{last: Progress{Desired: 2, Failed: 2}, least: 4 * time.Second}, 4 * time.Second},
 		{"it has come to a standstill", follower{last: Progress{Desired: 2}, calm: 100, looked: at.Add(20 * time.Second), trail: Trail{stuck: at}}, slowLook},
-		{"the standstill's minute is nearly over", follower{last: Progress{Desired: 2}, calm: 100, looked: at.Add(56 * time.Second), trail: Trail{stuck: at}}, 4 * time.Second},
+		{"the standstill's patience is nearly over", follower{last: Progress{Desired: 2}, calm: 100, looked: at.Add(roomPatience - 4*time.Second), trail: Trail{stuck: at}}, 4 * time.Second},
 	} {
 		f := tt.in
 		f.d, f.w = &Deployer{}, &watcher{}

@@ -33,8 +33,9 @@ const (
 	breakerPatience = 60 * time.Second
 	// roomPatience is how long nothing may move, with ECS saying that it finds no room
 	// or may not stop anything, before that is believed to stay so. ECS's circuit breaker
-	// takes as long for a service whose tasks find no room.
-	roomPatience = time.Minute
+	// takes a minute at least for a service whose tasks find no room: it counts the
+	// third time that it has tried.
+	roomPatience = 45 * time.Second
 	// oldPatience is how long old tasks may go on running beside a complete
 	// set of healthy new ones before they are left to ECS.
 	oldPatience = 2 * time.Minute

@@ -49,6 +49,9 @@ type Options struct {
 	Endpoint string // URL that all services answer on (a lab, a VPC endpoint); empty: AWS's
 	Sudo     bool   // the caller is under sudo: see the package doc
 	Name     string // the command, for the user agent; empty: jumpsuite
+	// Speed is how many of AWS's seconds pass in one of ours, where AWS is a lab
+	// whose clock runs faster: its buckets refill by that. Zero means 1.
+	Speed float64
 
 	// dir and callTimeout replace Dir and callTimeout in tests.
 	dir         string
@@ -86,7 +89,7 @@ func Load(ctx context.Context, o Options) (aws.Config, error) {
 		return zero, err
 	}
 	cfg.Credentials = &provider{cfg.Credentials}
-	cfg.APIOptions = append(cfg.APIOptions, explain, newBuckets().limit, userAgent(o.Name))
+	cfg.APIOptions = append(cfg.APIOptions, explain, newBuckets(o.Speed).limit, userAgent(o.Name))
 	return cfg, nil
 }
 

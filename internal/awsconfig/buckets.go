@@ -1,6 +1,7 @@
 package awsconfig
 
 import (
+	"cmp"
 	"context"
 
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
@@ -77,10 +78,10 @@ var ecsOperations = map[string]bucket{
 // buckets pace the attempts of all clients made from one Config.
 type buckets map[bucket]*rate.Limiter
 
-func newBuckets() buckets {
+func newBuckets(speed float64) buckets {
 	b := buckets{}
 	for _, k := range ecsOperations {
-		b[k] = rate.NewLimiter(k.refill, k.burst)
+		b[k] = rate.NewLimiter(k.refill*rate.Limit(cmp.Or(speed, 1)), k.burst)
 	}
 	return b
 }
