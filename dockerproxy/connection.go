@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -35,11 +36,26 @@ type connection struct {
 	lastExec string // id of the exec that was created here last
 }
 
+// readers are for the heads of requests. A stream gives its own back.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, maxLine) }}
+
 func newConnection(g *Gate, conn net.Conn, caller Caller) *connection {
-	return &connection{gate: g, conn: conn, br: bufio.NewReaderSize(conn, maxLine), caller: caller}
+	br := readers.Get().(*bufio.Reader)
+	br.Reset(conn)
+	return &connection{gate: g, conn: conn, br: br, caller: caller}
 }
 
-func (c *connection) close() { c.restUpstream(); c.dropUpstream() }
+// freeReader gives back the reader of a connection on which no other request will
+// be read.
+func (c *connection) freeReader() {
+	if c.br != nil {
+		c.br.Reset(nil)
+		readers.Put(c.br)
+		c.br = nil
+	}
+}
+
+func (c *connection) close() { c.freeReader(); c.restUpstream(); c.dropUpstream() }
 
 func (c *connection) dropUpstream() {
 	if c.up != nil {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hangups notices peers that are gone for good, on sockets of which the read
-// side has ended already: one more epoll, in one goroutine for all of them.
+// hangups notices peers that are gone, on sockets that nobody reads (any more): one
+// more epoll, in one goroutine for all of them.
 type hangups struct {
 	fd   int
 	mu   sync.Mutex
@@ -39,21 +39,31 @@ func (g *Gate) watchHangup(conn net.Conn, gone func()) (stop func()) {
 	if c, ok := conn.(interface{ Gone() <-chan struct{} }); ok {
 		return afterClose(c.Gone(), gone)
 	}
-	sc, ok := conn.(syscall.Conn)
+	stop, ok := g.watchSocket(conn, 0, gone)
 	if !ok {
 		return func() {}
 	}
+	return stop
+}
+
+// watchSocket calls gone once when one of the events comes, or the peer has closed
+// its socket altogether, until stop. Where conn is no socket, it is not ok.
+func (g *Gate) watchSocket(conn net.Conn, events uint32, gone func()) (stop func(), ok bool) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil, false
+	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return func() {}
+		return nil, false
 	}
 	h := g.hangupWatch()
 	if h == nil {
-		return func() {}
+		return nil, false
 	}
 	var number int32
-	raw.Control(func(fd uintptr) { number = h.add(int(fd), gone) })
-	return func() { h.take(number) }
+	err = raw.Control(func(fd uintptr) { number, ok = h.add(int(fd), events, gone) })
+	return func() { h.take(number) }, ok && err == nil
 }
 
 // afterClose calls then when c is closed, until stop.
@@ -83,15 +93,17 @@ func (g *Gate) hangupWatch() *hangups {
 	return g.hangups
 }
 
-// add watches fd. A socket that is closed leaves the epoll by itself.
-func (h *hangups) add(fd int, gone func()) int32 {
+// add watches fd. A socket that is closed leaves the epoll by itself. Hanging up is
+// always reported, whatever the events are.
+func (h *hangups) add(fd int, events uint32, gone func()) (number int32, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.next++
+	if unix.EpollCtl(h.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT | events, Fd: h.next}) != nil {
+		return 0, false
+	}
 	h.gone[h.next] = gone
-	// Hanging up is always reported, and it is all that is asked for.
-	unix.EpollCtl(h.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT, Fd: h.next})
-	return h.next
+	return h.next, true
 }
 
 func (h *hangups) run(f *os.File) {

@@ -35,11 +35,11 @@ type source struct {
 	try   func(fd uintptr) bool
 }
 
-// newSource goes on where br, a reader of conn, stands.
+// newSource goes on where br, a reader of conn, stands. Nil: nothing was read ahead.
 func newSource(conn net.Conn, br *bufio.Reader) *source {
 	s := &source{conn: conn}
-	if n := br.Buffered(); n > 0 {
-		s.rest = make([]byte, n)
+	if br != nil && br.Buffered() > 0 {
+		s.rest = make([]byte, br.Buffered())
 		io.ReadFull(br, s.rest) // buffered: cannot fail
 	}
 	if sc, ok := conn.(syscall.Conn); ok {

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"jumpsuite/policy"
 )
 
@@ -143,7 +145,7 @@ func (x *exchange) streamFrom(a *ask, ans *answer, still allowed, copy func(*sou
 	ctx, cancel, end := x.begin(still, up.conn, x.conn.conn)
 	defer end()
 	x.last = true
-	x.guarded(cancel, func() { x.watchClient(cancel) })
+	defer x.watchClient(cancel)()
 	if ans == nil {
 		ans, err = up.send(version, x.forFar(a))
 	}
@@ -202,11 +204,22 @@ func streamType(ans *answer) string {
 	return "application/octet-stream"
 }
 
-// watchClient ends the exchange when the client goes away. What it sends
-// meanwhile belongs to no request: it was told that the connection ends.
-func (x *exchange) watchClient(cancel context.CancelCauseFunc) {
-	src := newSource(x.conn.conn, x.conn.br)
-	src.rest = nil
+// watchClient ends the exchange when the client goes away, or ends what it sends:
+// that belongs to no request, and a socket is not even read for it. A goroutine
+// for each of two hundred silent log streams would be as much again.
+func (x *exchange) watchClient(cancel context.CancelCauseFunc) (stop func()) {
+	x.conn.freeReader()
+	stop, ok := x.gate.watchSocket(x.conn.conn, unix.EPOLLRDHUP, func() { cancel(errClientGone) })
+	if !ok {
+		x.guarded(cancel, func() { x.awaitEnd(cancel) })
+		return func() {}
+	}
+	return stop
+}
+
+// awaitEnd reads what the client sends to its end, and drops it.
+func (x *exchange) awaitEnd(cancel context.CancelCauseFunc) {
+	src := newSource(x.conn.conn, nil)
 	for {
 		_, err := src.next()
 		src.release()
@@ -298,9 +311,11 @@ func (x *exchange) notSwitched(ans *answer) error {
 func (x *exchange) splice(ctx context.Context, cancel context.CancelCauseFunc, up *upstream, t taps) error {
 	input := make(chan struct{})
 	var inputEnded atomic.Bool
+	from := newSource(x.conn.conn, x.conn.br)
+	x.conn.freeReader()
 	x.guarded(cancel, func() {
 		defer close(input)
-		if err := x.sendInput(ctx, cancel, up, t.in, &inputEnded); err != nil {
+		if err := x.sendInput(ctx, cancel, from, up, t.in, &inputEnded); err != nil {
 			cancel(err)
 		}
 	})
@@ -329,8 +344,8 @@ func (x *exchange) splice(ctx context.Context, cancel context.CancelCauseFunc, u
 // sendInput copies what the caller sends. When he ends that direction the
 // Engine's input ends, and he is watched from then on by other means: reading
 // does not tell any more whether he is there.
-func (x *exchange) sendInput(ctx context.Context, cancel context.CancelCauseFunc, up *upstream, tap func([]byte) error, over *atomic.Bool) error {
-	n, err := copyRaw(up.conn, newSource(x.conn.conn, x.conn.br), tap)
+func (x *exchange) sendInput(ctx context.Context, cancel context.CancelCauseFunc, from *source, up *upstream, tap func([]byte) error, over *atomic.Bool) error {
+	n, err := copyRaw(up.conn, from, tap)
 	x.in = n
 	var tapped *tapError
 	switch {
