@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os/signal"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/cli/config/configfile"
@@ -15,6 +17,7 @@ import (
 	"github.com/docker/cli/cli/context/store"
 	"github.com/docker/docker/api"
 	"github.com/docker/docker/client"
+	"golang.org/x/sys/unix"
 )
 
 // Headers of ours, from the CLI to the gate. They can only narrow what it allows.
@@ -181,6 +184,17 @@ func (d *docker) restoreTerminal() {
 	d.In().RestoreTerminal()
 	d.Out().RestoreTerminal()
 	d.Err().RestoreTerminal()
+}
+
+// leaveTerminal is restoreTerminal for a process that nobody waits for any more. In
+// the background (it was stopped) the terminal is somebody else's by now, and a
+// last word to it is not to stop this process again.
+func (d *docker) leaveTerminal() {
+	signal.Ignore(syscall.SIGTTOU)
+	front, err := unix.IoctlGetInt(int(d.In().FD()), unix.TIOCGPGRP)
+	if err != nil || front == unix.Getpgrp() {
+		d.restoreTerminal()
+	}
 }
 
 // unavailable is an error with docker's form and an exit code.

@@ -51,7 +51,7 @@ func run(g *gate, args []string) int {
 	ctx, stop := interruptible(g, verbOf(args))
 	defer stop()
 	go g.whenGone(func() {
-		d.restoreTerminal()
+		d.leaveTerminal()
 		fmt.Fprintln(os.Stderr, "docker: the gate (r3-docker) is gone")
 		os.Exit(exitOurs)
 	})

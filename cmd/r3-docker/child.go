@@ -45,7 +45,7 @@ type moment = time.Time
 // that fails ends the attempt.
 func start(path string, args []string, who *caller.Caller, folder int, theirs *os.File) (*child, error) {
 	defer theirs.Close()
-	// The CLI is told to end when the thread that started it does: it has to be
+	// The CLI is told to go on when the thread that started it ends: it has to be
 	// one that stays.
 	runtime.LockOSThread()
 	// What the CLI starts gets no more rights than it has. The flag belongs to a
@@ -58,8 +58,8 @@ func start(path string, args []string, who *caller.Caller, folder int, theirs *o
 		Files: []uintptr{0, 1, 2, theirs.Fd()},
 		Sys: &syscall.SysProcAttr{
 			Credential: &syscall.Credential{Uid: uint32(who.UID), Gid: uint32(who.GID), Groups: numbers(who.GIDs)},
-			// It also sees its socket end; this reaches it when it does not look.
-			Pdeathsig: syscall.SIGTERM,
+			// It sees its socket end, and ends; what is stopped has to go on to see it.
+			Pdeathsig: syscall.SIGCONT,
 		},
 	}
 	argv := append([]string{"docker"}, args...)

@@ -345,6 +345,35 @@ func TestWhatIsStoppedEndsWithSudo(t *testing.T) {
 	})
 }
 
+// The kernel only notes SIGTERM for what is stopped.
+func TestWhatIsStoppedEndsWithRootsHalf(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		args []string
+	}{
+		{"logs", []string{"logs", "-f", "asleep"}},
+		{"exec", []string{"exec", "-it", "asleep", "sh", "-c", "echo entered; exec sleep 2000"}}, // on a raw terminal
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bothWays(t, "test", func(t *testing.T, h *sudoer.Host) {
+				container(t, "asleep", "sh", "-c", "echo entered; exec sleep 1000")
+				s := on(t, h.Beside(t.Context(), tt.args...), true)
+				s.sees("entered", 1)
+				half := halves(t, tt.name)
+				syscall.Kill(half.cli, syscall.SIGSTOP)
+				for name, pid := range map[string]int{"root's half": half.root, "the caller's half": half.cli} {
+					eventually(t, name+" is stopped", func() bool { return state(t, pid) == "T" })
+				}
+				syscall.Kill(half.root, syscall.SIGKILL)
+				eventually(t, "the caller's half has ended", func() bool { return gone(half.cli) })
+				// Sudo may be stopped, too: it goes on as the person says.
+				syscall.Kill(s.cmd.Process.Pid, syscall.SIGCONT)
+				eventually(t, "root's half has ended", func() bool { return gone(half.root) })
+			})
+		})
+	}
+}
+
 func TestSignalsToOneProcessArePassedOn(t *testing.T) {
 	bothWays(t, "test", func(t *testing.T, h *sudoer.Host) {
 		container(t, "followed", "sleep", "1000")
