@@ -1,6 +1,7 @@
 package dockerproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"jumpsuite/internal/together"
 	"jumpsuite/policy"
 )
 
@@ -41,7 +43,7 @@ type Spot struct {
 
 // Fleet serves one caller with the containers of many hosts: for each request it
 // finds the host that is meant, and hands it to a Gate that leads there. All its
-// fields but the last three must be set.
+// exported fields but the last three must be set.
 //
 // A host is meant by its name (docker -H), by the id or the name of a container
 // on it, by the id of an exec or an ECS task; else, where there is only one, by
@@ -67,6 +69,8 @@ type Fleet struct {
 	Version func(h FarHost) string
 	Spoke   func(h FarHost, version string)
 
+	patience together.Patience // zero: searchPatience
+
 	mu    sync.Mutex
 	gates map[string]*Gate // by host
 	spots map[string]spot  // by what was asked for, and by full id
@@ -78,9 +82,9 @@ type spot struct {
 	id   string // the container's full id
 }
 
-// askTime is how long a host may take to say whether it has a container, its
-// session included.
-const askTime = 12 * time.Second
+// searchPatience is how long hosts may take to say whether they have a container,
+// their sessions included.
+var searchPatience = together.Patience{Most: 12 * time.Second, Least: 3 * time.Second, Times: 5}
 
 // ServeConn is Gate.ServeConn.
 func (f *Fleet) ServeConn(ctx context.Context, conn net.Conn, caller Caller) {
@@ -465,25 +469,19 @@ func ambiguous(ref string, list []string) *Refusal {
 type sighting struct {
 	host   FarHost
 	target *target
-	err    error // other than that there is none
 }
 
 // search asks all hosts at the same time.
 func (f *Fleet) search(x *exchange, hosts []FarHost, missing map[string]error) (spot, error) {
-	seen := make([]sighting, len(hosts))
-	var wg sync.WaitGroup
-	for i, h := range hosts {
-		wg.Go(func() { seen[i] = f.ask(x, h) })
-	}
-	wg.Wait()
+	targets, errs := together.Ask(x.ctx, len(hosts), cmp.Or(f.patience, searchPatience), func(ctx context.Context, i int) (*target, error) { return f.ask(ctx, x, hosts[i]) })
 	var silent []string
 	var why error
-	found := seen[:0]
-	for _, s := range seen {
-		if s.err != nil {
-			silent, why = append(silent, s.host.label()), s.err
-		} else if s.target != nil {
-			found = append(found, s)
+	var found []sighting
+	for i, t := range targets {
+		if errs[i] != nil {
+			silent, why = append(silent, hosts[i].label()), errs[i]
+		} else if t != nil {
+			found = append(found, sighting{hosts[i], t})
 		}
 	}
 	several := len(found) > 1
@@ -550,21 +548,19 @@ func unfound(ref string, silent []string, why error) error {
 	return r
 }
 
-// ask asks one host for a container.
-func (f *Fleet) ask(x *exchange, h FarHost) sighting {
-	ctx, cancel := context.WithTimeoutCause(x.ctx, askTime, fmt.Errorf("no answer within %s", askTime))
-	defer cancel()
+// ask asks one host for a container. Nil: it has none.
+func (f *Fleet) ask(ctx context.Context, x *exchange, h FarHost) (*target, error) {
 	g := f.gate(h)
 	y := &exchange{ctx: ctx, gate: g, conn: &connection{gate: g, caller: x.conn.caller}, op: x.op, req: x.req, ref: x.ref}
 	defer y.conn.close()
 	t, err := y.find()
 	if isNotFound(err) {
-		return sighting{host: h}
+		return nil, nil
 	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	return sighting{host: h, target: t, err: err}
+	return t, err
 }
 
 // hostList is what the CLI is told of the hosts, to make one table of many.

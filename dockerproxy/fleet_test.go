@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"jumpsuite/internal/together"
 	"jumpsuite/policy"
 )
 
@@ -340,6 +341,30 @@ func TestWhatWasFoundIsRemembered(t *testing.T) {
 	}
 	if len(c.learnt) > 0 || len(c.notes) != 1 || !strings.Contains(c.notes[0], "not asked for only1, as they do not answer: 10.0.0.3") {
 		t.Errorf("learnt %q, told %q", c.learnt, c.notes)
+	}
+}
+
+// A host that hangs keeps nobody from a container that another one has.
+func TestASearchDoesNotWaitForAHostThatHangs(t *testing.T) {
+	c := newCluster(t)
+	c.patience = together.Patience{Most: time.Hour, Least: 50 * time.Millisecond, Times: 5}
+	dial, hung := c.Dial, c.hosts[2].ID
+	c.Dial = func(ctx ctx, h FarHost) (conn, error) {
+		if h.ID == hung {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return dial(ctx, h)
+	}
+	if a := c.ask("dev", get("/v1.51/containers/only1/logs?stdout=1")); a.status != http.StatusOK {
+		t.Errorf("got %d %s", a.status, a.body)
+	}
+	if len(c.notes) != 1 || !strings.Contains(c.notes[0], "not asked for only1, as they do not answer: ") {
+		t.Errorf("it says %q", c.notes)
+	}
+	a := c.ask("dev", get("/v1.51/containers/nosuch/logs?stdout=1"))
+	if a.status != http.StatusBadGateway || !strings.Contains(a.body, "nosuch is on none of the hosts that answer") || !strings.Contains(a.body, "no answer within") {
+		t.Errorf("got %d %s", a.status, a.body)
 	}
 }
 

@@ -18,6 +18,8 @@ import (
 	"github.com/docker/docker/api"
 	"github.com/docker/docker/client"
 	"golang.org/x/sys/unix"
+
+	"jumpsuite/internal/together"
 )
 
 // Headers of ours, from the CLI to the gate. They can only narrow what it allows.
@@ -47,6 +49,8 @@ type docker struct {
 	tty     atomic.Pointer[bool] // what the gate said of a log
 	lost    func()               // called when a stream of another host's is cut off; nil: who reads it says so
 	connect func() (*client.Client, command.ServerInfo)
+
+	patience together.Patience // of a table's hosts
 }
 
 // Docker's commands take any command.Cli.
@@ -57,7 +61,7 @@ func newDocker(g *gate) *docker {
 	if err != nil {
 		panic(err) // no option of ours is there to fail
 	}
-	d := &docker{DockerCli: streams, gate: g, config: configfile.New(""), headers: map[string]string{}}
+	d := &docker{DockerCli: streams, gate: g, config: configfile.New(""), headers: map[string]string{}, patience: tablePatience}
 	d.connect = sync.OnceValues(d.connectOnce)
 	return d
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/docker/cli/cli/command"
 	"github.com/spf13/cobra"
+
+	"jumpsuite/internal/together"
 )
 
 // On a jump server ps, images and stats are about all hosts: each is asked on its
@@ -29,9 +31,12 @@ type hostList struct {
 	Missing []struct{ Environment, Error string }
 }
 
-// hostTime is how long a host may take to answer. The others do not wait for it
-// any longer.
+// hostTime is how long a host may take to answer.
 const hostTime = 10 * time.Second
+
+// tablePatience is how long the hosts of a table wait for those among them that do not
+// answer. The least has room for a session that has to be started.
+var tablePatience = together.Patience{Most: hostTime, Least: 3 * time.Second, Times: 5}
 
 // hosts asks the gate which hosts there are, for a verb. Nil: it is the gate of
 // this host alone.
@@ -112,32 +117,15 @@ func many(verb string, make func(command.Cli) *cobra.Command, table func(*docker
 	}
 }
 
-// eachHost does something on each host, and says on which it came to nothing.
-func (d *docker) eachHost(ctx context.Context, list *hostList, do func(ctx context.Context, i int, h farHost) error) error {
-	errs := make([]error, len(list.Hosts))
-	var wg sync.WaitGroup
-	for i, h := range list.Hosts {
-		wg.Go(func() { errs[i] = d.timed(ctx, func(ctx context.Context) error { return do(ctx, i, h) }) })
-	}
-	wg.Wait()
+// eachHost asks each host for something, and says which came to nothing.
+func eachHost[T any](ctx context.Context, d *docker, list *hostList, ask func(ctx context.Context, i int, h farHost) (T, error)) ([]T, error) {
+	answers, errs := together.Ask(ctx, len(list.Hosts), d.patience, func(ctx context.Context, i int) (T, error) {
+		return ask(ctx, i, list.Hosts[i])
+	})
 	if err := context.Cause(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	return d.told(list, errs)
-}
-
-// timed bounds how long a host is waited for, whether it notices or not.
-func (d *docker) timed(ctx context.Context, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, hostTime, fmt.Errorf("no answer within %s", hostTime))
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- do(ctx) }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return answers, d.told(list, errs)
 }
 
 // errSomeHosts is a table in which hosts are missing; which, has been said.

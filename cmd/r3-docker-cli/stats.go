@@ -40,7 +40,7 @@ func statsTable(d *docker, cmd *cobra.Command, args []string, list *hostList) er
 	}
 	m := &meters{docker: d, list: list, all: isTrue(flags, "all"), whole: isTrue(flags, "no-trunc"), rows: map[string]row{}}
 	if isTrue(flags, "no-stream") {
-		err := d.eachHost(cmd.Context(), list, m.once)
+		_, err := eachHost(cmd.Context(), d, list, m.once)
 		return first(t.write(d.Out(), m.snapshot()), err)
 	}
 	f := &follower{meters: m, table: t, lost: map[int]error{}, pause: retry}
@@ -59,8 +59,8 @@ type meters struct {
 }
 
 // once reads the numbers of a host's containers one time.
-func (m *meters) once(ctx context.Context, i int, h farHost) error {
-	return m.read(ctx, i, h, false)
+func (m *meters) once(ctx context.Context, i int, h farHost) (struct{}, error) {
+	return struct{}{}, m.read(ctx, i, h, false)
 }
 
 // begin reports whether a container's numbers are not being read yet: from now on

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/cli/command/formatter"
@@ -189,22 +188,8 @@ func first(errs ...error) error {
 // in more. Rows come in the order of the hosts; the error says which are missing.
 func (d *docker) gather(ctx context.Context, list *hostList, make func(command.Cli) *cobra.Command, more ...string) ([]row, error) {
 	args := withOptions(d.args, more)
-	parts := map[int][]row{}
-	var mu sync.Mutex
-	err := d.eachHost(ctx, list, func(ctx context.Context, i int, h farHost) error {
-		rows, err := d.rows(ctx, h, make, args)
-		mu.Lock()
-		defer mu.Unlock()
-		parts[i] = rows
-		return err
-	})
-	mu.Lock() // one that is late may still come
-	defer mu.Unlock()
-	var all []row
-	for i := range list.Hosts {
-		all = append(all, parts[i]...)
-	}
-	return all, err
+	parts, err := eachHost(ctx, d, list, func(ctx context.Context, _ int, h farHost) ([]row, error) { return d.rows(ctx, h, make, args) })
+	return slices.Concat(parts...), err
 }
 
 // withOptions adds options to a verb's arguments: the last of each counts, and

@@ -96,3 +96,22 @@ func TestAKilledClientLeavesNothingOnItsHost(t *testing.T) {
 	})
 	s.ends(-1)
 }
+
+// A host whose agent takes the session and whose gate says nothing: those who are
+// well are shown without it, and what is said of it tells how long they waited.
+func TestATableDoesNotWaitForAHostThatHangs(t *testing.T) {
+	f := jumpServer(t)
+	container(t, "web", "sleep", "1000")
+	if err := f.lab.Listen(prodHost, 2376, func(c net.Conn) { io.Copy(io.Discard, c) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{"ps --format {{.Host}}/{{.Names}}", "stats --no-stream --format {{.Host}}/{{.Name}}"} {
+		got := docker(t, f.Host, "", strings.Fields(args)...)
+		got.expect(t, args, 1, "10.0.0.1/web\n", "docker: host 10.0.1.1: no answer within ")
+		for _, want := range []string{", when others had long answered\n", "docker: host 10.0.1.2: " + deadHost + " is not connected to Session Manager\n"} {
+			if !strings.Contains(got.err, want) {
+				t.Errorf("%s: stderr %q has no %q", args, got.err, want)
+			}
+		}
+	}
+}

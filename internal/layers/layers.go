@@ -26,7 +26,7 @@ type Rule struct {
 
 // Everywhere are packages that any other may import: they know nothing of AWS,
 // docker or policies.
-var Everywhere = []string{"internal/cli", "internal/commandline", "internal/listen", "internal/pattern"}
+var Everywhere = []string{"internal/cli", "internal/commandline", "internal/listen", "internal/pattern", "internal/together"}
 
 // Groups of import paths, for rules.
 const (
