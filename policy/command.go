@@ -75,8 +75,9 @@ func parseECS(r *Request, args []string) error {
 	rest, err := parseOptions(args, true, []option{
 		valued("--container-type -t --service -s", set(&r.Resource.ContainerType)),
 		valued("--image-url -i", set(&r.Resource.Image)),
-		flag("--image --events --deployments --container-types --dry-run --supersede --force --skip-image-check --skip-room-check --watch -w --yes -y", nil),
-		valued("--container-status --container --strategy --to --timeout --interval --max-failures --reason --output -o --host --cluster -c --environment -e", nil),
+		flag("--image --events --deployments --container-types --dry-run --supersede --force --skip-image-check --skip-room-check --wait-drained --quiet -q --watch -w --yes -y", nil),
+		valued("--reason", set(&r.Reason)),
+		valued("--container-status --container --strategy --to --timeout --interval --max-failures --on-interrupt --output -o --host --cluster -c --environment -e", nil),
 	})
 	if err == nil && len(rest) > 0 {
 		return fmt.Errorf("unexpected argument %q", rest[0])

@@ -75,6 +75,7 @@ const (
 	runCPUs
 	runPids
 	runDigest
+	noReason
 )
 
 // Allowed reports whether the request may be carried out.
@@ -131,6 +132,8 @@ var limitText = map[why]string{
 	runCPUs:        "it asks for more CPU than %s",
 	runPids:        "it asks for more processes than %s",
 	runDigest:      "the image %s is not pinned by digest",
+
+	noReason: "no reason is given: give --reason%s",
 }
 
 // Decide decides a request. It does not allocate when it allows.
@@ -361,6 +364,10 @@ func (e *environment) limit(r *Request, d Decision) Decision {
 		return e.limitExec(r.Exec, d)
 	case DockerRun, DockerCreate:
 		return e.limitRun(r.Run, r.Resource.Image, d)
+	case ECSDeploy, ECSRollback:
+		if e.Limits.Reason && strings.TrimSpace(r.Reason) == "" {
+			return beyond("reason", noReason, "")
+		}
 	}
 	return d
 }

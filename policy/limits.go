@@ -16,13 +16,26 @@ func (r *reader) limits(n *yaml.Node, l Limits) Limits {
 	if n == nil {
 		return l
 	}
-	o := r.object(n, "limits", "exec", "run", "start", "session", "redact")
+	o := r.object(n, "limits", "exec", "run", "start", "session", "reason", "redact")
 	r.exec(o.optional("exec"), &l.Exec)
 	r.run(o.optional("run"), &l.Run)
 	r.start(o.optional("start"), &l.Start)
 	r.session(o.optional("session"), &l.Session)
+	l.Reason = r.reason(o.optional("reason"), l.Reason)
 	r.strings(o, "redact", &l.Redact, func(n *yaml.Node) string { return r.glob(n, variableName, "a variable").text })
 	return l
+}
+
+// reason is whether one must be given.
+func (r *reader) reason(n *yaml.Node, absent bool) bool {
+	s, ok := r.scalar(n)
+	switch {
+	case !ok:
+		return absent
+	case s != "required" && s != "optional":
+		r.add(n, "reason %q: write required or optional", s)
+	}
+	return s != "optional" // in doubt it is
 }
 
 func (r *reader) exec(n *yaml.Node, l *ExecLimits) {

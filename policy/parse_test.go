@@ -93,6 +93,8 @@ func TestMistakesAreFoundWithTheirPlaceAndTheirCure(t *testing.T) {
 		{"a repository in capitals", images("x.example/Web"), "5:106: pattern \"Web\" has 'W', which a repository cannot have"},
 
 		{"limits: unknown key", site + "limits: {exec: {command: [[sh]]}}\nrules: []\n", "4:17: unknown key \"command\" in limits.exec: did you mean commands?"},
+		{"limits: a word that is none", site + "limits: {reason: yes}\nrules: []\n", "4:18: reason \"yes\": write required or optional"},
+		{"limits: a list of reasons", site + "limits: {reason: [required]}\nrules: []\n", "4:18: a list where one value is expected"},
 		{"limits: a command that is text", site + "limits: {exec: {commands: [bash]}}\nrules: []\n", "4:28: a command is the value \"bash\": write a list, [a, b] or a line '- a' for each"},
 		{"limits: an empty command", site + "limits: {exec: {commands: [[]]}}\nrules: []\n", "4:28: an empty command: write its arguments, [bash]"},
 		{"limits: a size without a unit", site + "limits: {run: {memory: 512}}\nrules: []\n", "4:24: \"512\": write a size like 512MiB or 2GiB"},
@@ -206,9 +208,9 @@ func universe() []Request {
 		for _, env := range []string{"prod", "test", "nosuch", ""} {
 			for a := DockerPs; a < actionCount; a++ {
 				for _, res := range []Resource{{}, {"web", "registry.example/web:1", "h1", nil}, {"pay", "alpine", "h2", []string{"h3"}}, {None, None, None, nil}} {
-					all = append(all, Request{who, env, a, res, &Exec{Argv: []string{"sh"}}, &Run{}})
+					all = append(all, Request{who, env, a, res, &Exec{Argv: []string{"sh"}}, &Run{}, ""})
 					if a == DockerExec {
-						all = append(all, Request{who, env, a, res, &Exec{Argv: []string{"rm", "-r"}}, &Run{}})
+						all = append(all, Request{who, env, a, res, &Exec{Argv: []string{"rm", "-r"}}, &Run{}, ""})
 					}
 				}
 			}
@@ -315,6 +317,7 @@ func TestATypoNeverWidensThePolicy(t *testing.T) {
 limits:
   exec:
     commands: [[sh]]
+  reason: required
 rules:
   - name: look
     effect: allow
@@ -333,6 +336,11 @@ rules:
     actions: [docker.start]
     environments: [test]
     hosts: [h1]
+  - name: ship
+    effect: allow
+    principals: [group:dev]
+    actions: [ecs.deploy, ecs.rollback]
+    environments: [prod, test]
   - name: nothing
     effect: deny
     principals: [group:temp]
@@ -489,11 +497,11 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, r := range []Request{
-			{Principal{User: "ann", Groups: []string{"dev"}}, "nosuch", DockerPs, Resource{}, nil, nil},
-			{Principal{}, "prod", DockerPs, Resource{}, nil, nil},
-			{Principal{User: "ann", Groups: []string{"dev"}}, "test", DockerExec, Resource{}, nil, nil},
-			{Principal{User: "ann", Groups: []string{"dev"}}, "test", DockerExec, Resource{}, &Exec{Privileged: true, Argv: []string{"sh"}}, nil},
-			{Principal{User: "ann", Groups: []string{"dev"}}, "test", DockerRun, Resource{Image: "alpine"}, nil, &Run{Privileged: true}},
+			{Principal{User: "ann", Groups: []string{"dev"}}, "nosuch", DockerPs, Resource{}, nil, nil, ""},
+			{Principal{}, "prod", DockerPs, Resource{}, nil, nil, ""},
+			{Principal{User: "ann", Groups: []string{"dev"}}, "test", DockerExec, Resource{}, nil, nil, ""},
+			{Principal{User: "ann", Groups: []string{"dev"}}, "test", DockerExec, Resource{}, &Exec{Privileged: true, Argv: []string{"sh"}}, nil, ""},
+			{Principal{User: "ann", Groups: []string{"dev"}}, "test", DockerRun, Resource{Image: "alpine"}, nil, &Run{Privileged: true}, ""},
 		} {
 			if d := p.Decide(r); d.Allowed() {
 				t.Errorf("%+v is allowed by %s", r, d.Rule())

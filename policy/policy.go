@@ -75,6 +75,10 @@ type Request struct {
 	// asked for. For these actions nil is refused: what is not known is not allowed.
 	Exec *Exec
 	Run  *Run
+
+	// Reason is why, in the person's words: limits may ask for one of who deploys or
+	// rolls back.
+	Reason string
 }
 
 // Exec is the part of an exec that the limits speak of.
@@ -172,6 +176,7 @@ type Limits struct {
 	Run     RunLimits
 	Start   StartLimits
 	Session SessionLimits
+	Reason  bool     // who deploys or rolls back must say why
 	Redact  []string // patterns of names of environment variables; their values are not shown
 }
 

@@ -260,6 +260,45 @@ rules:
 	}
 }
 
+// Where it is required, of two actions only, and by environment too.
+func TestAReasonCanBeRequired(t *testing.T) {
+	const site = `
+environments:
+  - {name: prod, cluster: prod}
+  - {name: test, cluster: test, production: false, limits: {reason: optional}}
+limits: {reason: required}
+rules:
+  - {name: all, effect: allow, principals: [user:ann], actions: [ecs.deploy, ecs.rollback, ecs.wait, ecs.deployments], environments: ['*']}
+`
+	p, err := Parse("p.yaml", []byte(site))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ask, want := range map[string]string{
+		"ann prod ecs deploy --container-type web --image-url web:1":                   "deny limits.reason",
+		"ann prod ecs deploy --container-type web --image-url web:1 --reason ticket-7": "allow all",
+		"ann prod ecs rollback --container-type web --yes":                             "deny limits.reason",
+		"ann prod ecs rollback --container-type web --reason=ticket-7":                 "allow all",
+		"ann prod ecs wait --container-type web":                                       "allow all",
+		"ann prod ecs deployments":                                                     "allow all",
+		"ann test ecs deploy --container-type web --wait-drained -q":                   "allow all",
+		"bob prod ecs deploy --container-type web --on-interrupt leave":                "deny default",
+	} {
+		r := question(t, ask)
+		d := p.Decide(r)
+		if got := d.Effect().String() + " " + d.Rule(); got != want {
+			t.Errorf("%s: got %s (%s), want %s", ask, got, d.Reason(), want)
+		}
+		if !p.Possible(r).Allowed() && r.Principal.User == "ann" {
+			t.Errorf("%s: it is not possible", ask)
+		}
+	}
+	r := question(t, "ann prod ecs deploy --container-type web")
+	if r.Reason = " \t"; p.Decide(r).Allowed() {
+		t.Error("nothing but spaces is a reason")
+	}
+}
+
 func TestTheZeroValueDenies(t *testing.T) {
 	var d Decision
 	if d.Allowed() || d.Effect() != Deny || d.Rule() != "default" || d.Reason() == "" {

@@ -323,9 +323,15 @@ func TestThroughSudoAWaitFinishesOnlyWhatItMayRollBack(t *testing.T) {
 	if code, out := j.sudo("wait", "--container-type", "web", "--interval", "100ms"); code != 0 && code != cli.ExitNotAllowed || len(changing(l)) != before {
 		t.Errorf("wait without ecs.rollback: exit code %d, changed %q\n%s", code, changing(l)[before:], out)
 	}
-	j.write("jumpsuite/policy.yaml", strings.NewReplacer("ENDPOINT", l.URL(), "RETURNING", "web").Replace(pickupPolicy), 0o644)
+	j.write("jumpsuite/policy.yaml", "limits: {reason: required}\n"+strings.NewReplacer("ENDPOINT", l.URL(), "RETURNING", "web").Replace(pickupPolicy), 0o644)
 	if code, out := j.sudo("wait", "--container-type", "web", "--interval", "100ms"); code != 0 || !strings.Contains(out, "picking up the deployment") {
 		t.Errorf("wait: exit code %d\n%s", code, out)
+	}
+	before = len(changing(l))
+	for _, no := range [][]string{nil, {"--reason", " "}, {"--dry-run"}} {
+		if code, out := j.sudo(append([]string{"rollback", "--container-type", "web", "--yes", "--interval", "100ms"}, no...)...); code != cli.ExitNotAllowed || !strings.Contains(out, "(rule limits.reason): no reason is given: give --reason") || len(changing(l)) != before {
+			t.Errorf("rollback %q without a reason: exit code %d\n%s", no, code, out)
+		}
 	}
 	if code, out := j.sudo("rollback", "--container-type", "web", "--yes", "--interval", "100ms", "--reason", "ticket 8"); code != 0 {
 		t.Errorf("rollback: exit code %d\n%s", code, out)
@@ -344,6 +350,7 @@ func TestThroughSudoAWaitFinishesOnlyWhatItMayRollBack(t *testing.T) {
 		"decision ecs.deployments looking -",
 		"decision ecs.wait looking -", "decision ecs.rollback default -",
 		"decision ecs.wait looking -", "decision ecs.rollback returning -", "open ecs.rollback returning cluster", "change ecs.rollback returning TagResource", "close ecs.rollback returning deployed",
+		"decision ecs.rollback limits.reason -", "decision ecs.rollback limits.reason -", "decision ecs.rollback limits.reason -",
 		"decision ecs.rollback returning -", "open ecs.rollback returning cluster", "change ecs.rollback returning TagResource", "change ecs.rollback returning UpdateService", "close ecs.rollback returning rolled-back",
 		"decision ecs.rollback default -",
 	}

@@ -112,5 +112,8 @@ func (r *record) decide(action, containerType string) (err error) {
 }
 
 // finish asks whether the caller may finish what another has begun: to roll back
-// is what it may come to.
-func (r *record) finish(j deployer.Journal) error { return r.decide(rollbackAction, j.ContainerType) }
+// is what it may come to. Its reason is that of what was begun.
+func (r *record) finish(j deployer.Journal) (err error) {
+	r.decided, err = r.way.DecideBegun(rollbackAction, policy.Resource{ContainerType: j.ContainerType})
+	return err
+}

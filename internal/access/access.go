@@ -88,7 +88,7 @@ func (a *Access) Suggests(action string) func(containerType string) bool {
 		if a.Caller == nil {
 			return true
 		}
-		_, refusal := decide(a.policy, a.Caller, a.Environment, action, policy.Resource{ContainerType: containerType})
+		_, refusal := decide(a.policy, a.Caller, a.Environment, action, policy.Resource{ContainerType: containerType}, "to hear its name")
 		return refusal == nil
 	}
 }
@@ -96,10 +96,20 @@ func (a *Access) Suggests(action string) func(containerType string) bool {
 // Decide is Allow, and returns what it recorded: the later lines about the same
 // request have its id, its principal and its rule. Not under sudo it is empty.
 func (a *Access) Decide(action string, r policy.Resource) (audit.Event, error) {
+	return a.decide(action, r, a.reason)
+}
+
+// DecideBegun is Decide for what someone else has begun and is to be finished: the
+// policy does not ask for a reason again.
+func (a *Access) DecideBegun(action string, r policy.Resource) (audit.Event, error) {
+	return a.decide(action, r, "to finish what has begun")
+}
+
+func (a *Access) decide(action string, r policy.Resource, reason string) (audit.Event, error) {
 	if a.Caller == nil {
 		return audit.Event{}, nil
 	}
-	rule, refusal := decide(a.policy, a.Caller, a.Environment, action, r)
+	rule, refusal := decide(a.policy, a.Caller, a.Environment, action, r, reason)
 	e := a.event(a.Environment, action, rule, refusal == nil)
 	e.Resource = audit.Resource{ContainerType: r.ContainerType, Image: r.Image, Host: r.Host}
 	return e, a.record(&e, refusal)

@@ -131,7 +131,7 @@ func anywhere(p *policy.Policy, who *caller.Caller, env, action string) error {
 }
 
 // decide returns the rule that decided, and nil if it allows.
-func decide(p *policy.Policy, who *caller.Caller, env, action string, r policy.Resource) (rule string, err error) {
+func decide(p *policy.Policy, who *caller.Caller, env, action string, r policy.Resource, reason string) (rule string, err error) {
 	a, err := parse(action)
 	if err != nil {
 		return "", err
@@ -139,7 +139,7 @@ func decide(p *policy.Policy, who *caller.Caller, env, action string, r policy.R
 	if !serviceName.MatchString(r.ContainerType) {
 		return "default", misnamed(env, r.ContainerType)
 	}
-	d := p.Decide(policy.Request{Principal: principal(who), Environment: env, Action: a, Resource: r})
+	d := p.Decide(policy.Request{Principal: principal(who), Environment: env, Action: a, Resource: r, Reason: reason})
 	return d.Rule(), denied(d, who, env, action, r)
 }
 
