@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -109,6 +110,44 @@ func TestAChainOfSharedNamespacesIsFollowed(t *testing.T) {
 	a := exchangeRaw(t, h.socket("dev"), post("/v1.41/containers/abused-third/exec", `{"AttachStdout":true,"Cmd":["id"]}`))
 	if a.status != http.StatusForbidden || !strings.Contains(a.body, "shares a namespace") {
 		t.Errorf("got %d %s, want 403", a.status, a.body)
+	}
+}
+
+// In one namespace of processes each has the files of all others, as /proc/PID/root.
+func TestWhatOthersInItsNamespaceHaveCountsToo(t *testing.T) {
+	engine := needEngine(t)
+	h := newHarness(t, engine, "test", files)
+	dir := t.TempDir()
+	if err := os.Symlink("/etc", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	makeVolume(t, engine, "abused-peers", map[string]string{"type": "none", "o": "bind", "device": "/etc"})
+	in := func(mode string, binds ...string) map[string]any {
+		return sleeper(map[string]any{"HostConfig": map[string]any{"PidMode": mode, "Binds": binds}})
+	}
+	makeContainer(t, engine, "abused-plain", in(""), true)
+	makeContainer(t, engine, "abused-pause", in(""), true)
+	makeContainer(t, engine, "abused-volume", in("", "abused-peers:/h"), true)
+	makeContainer(t, engine, "abused-link", in("", dir+"/link:/h"), true)
+	makeContainer(t, engine, "abused-joined", in("container:abused-pause"), true)
+	makeContainer(t, engine, "abused-beside", in("container:abused-joined", "/etc:/h"), true)
+	for _, tt := range []struct {
+		name, joins string
+		want        int
+		says        string
+	}{
+		{"nothing", "abused-plain", http.StatusCreated, ""},
+		{"a volume of the one that it joins", "abused-volume", http.StatusForbidden, "it shares a namespace with abused-volume, which is an escape"},
+		{"a link of the one that it joins", "abused-link", http.StatusForbidden, "it shares a namespace with abused-link, which is an escape"},
+		{"a path of another that is led to the same", "abused-pause", http.StatusForbidden, "it shares a namespace with abused-beside, which is an escape"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			makeContainer(t, engine, "abused-shares", in("container:"+tt.joins), true)
+			a := exchangeRaw(t, h.socket("dev"), post("/v1.41/containers/abused-shares/exec", `{"AttachStdout":true,"Cmd":["id"]}`))
+			if a.status != tt.want || !strings.Contains(a.body, tt.says) {
+				t.Errorf("got %d %s, want %d and %q", a.status, a.body, tt.want, tt.says)
+			}
+		})
 	}
 }
 

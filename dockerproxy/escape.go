@@ -12,10 +12,9 @@ import (
 	"github.com/docker/docker/api/types/mount"
 )
 
-// escapes says what about a container makes whoever gets into it root of the
-// host; empty: nothing that is known. joined are the containers whose
-// namespaces it shares.
-func (t *target) escapes(joined ...*target) []string {
+// escapes says what in a container's configuration makes whoever gets into it root
+// of the host; empty: nothing that is known.
+func (t *target) escapes() []string {
 	h := &t.HostConfig
 	var why []string
 	add := func(is bool, what string) {
@@ -39,9 +38,6 @@ func (t *target) escapes(joined ...*target) []string {
 	}
 	for _, source := range t.sources() {
 		add(sensitive(source), source+" of the host is mounted in it")
-	}
-	for _, j := range joined {
-		add(len(j.escapes()) > 0, "it shares a namespace with one that is an escape")
 	}
 	slices.Sort(why)
 	return slices.Compact(why)
@@ -140,23 +136,106 @@ func (x *exchange) guard(t *target, listed []string) error {
 	if t.excused = slices.Contains(listed, t.kind()); t.excused {
 		return nil
 	}
-	joined, err := x.joined(t)
+	why, err := x.leadsOut(t)
 	if err != nil {
 		return err
 	}
-	volumes, err := x.volumeEscapes(t)
+	others, err := x.company(t)
 	if err != nil {
 		return err
 	}
-	bound, err := x.boundPaths(t)
-	if err != nil {
-		return err
+	for _, o := range others {
+		theirs, err := x.leadsOut(o)
+		if err != nil {
+			return err
+		}
+		if len(theirs) > 0 {
+			why = append(why, "it shares a namespace with "+o.shortName()+", which is an escape")
+		}
 	}
-	if why := slices.Concat(t.escapes(joined...), volumes, bound); len(why) > 0 {
+	if len(why) > 0 {
 		return forbidden("an administrator can list its container type under escapes, knowing what that means",
 			"container %s leads out of it: %s", t.shortName(), strings.Join(why, "; "))
 	}
 	return nil
+}
+
+// leadsOut says what of a container itself leads out of it.
+func (x *exchange) leadsOut(t *target) ([]string, error) {
+	volumes, err := x.volumeEscapes(t)
+	if err != nil {
+		return nil, err
+	}
+	bound, err := x.boundPaths(t)
+	return slices.Concat(t.escapes(), volumes, bound), err
+}
+
+// company are the containers with which a container shares namespaces.
+func (x *exchange) company(t *target) ([]*target, error) {
+	all, err := x.joined(t)
+	if err != nil || !t.HostConfig.PidMode.IsContainer() {
+		return all, err
+	}
+	beside, err := x.beside(t, all)
+	return append(all, beside...), err
+}
+
+// beside are the containers that run and whose processes are in one namespace with
+// t's, as those of an ECS task may be: each joins the task's pause container. t can
+// see the files of each as /proc/PID/root. joined are those that t knows of.
+func (x *exchange) beside(t *target, joined []*target) ([]*target, error) {
+	body, _, err := x.fetch(&ask{method: http.MethodGet, path: "/containers/json"})
+	if err != nil {
+		return nil, engineRefusal(err)
+	}
+	ids, err := idsOf(body)
+	if err != nil {
+		return nil, err
+	}
+	first, err := x.processesOf(t)
+	if err != nil {
+		return nil, err
+	}
+	var found []*target
+	for _, id := range ids {
+		o, err := x.lookup(id, nil)
+		if isNotFound(err) || err == nil && (o.ID == t.ID || !o.HostConfig.PidMode.IsContainer() || slices.ContainsFunc(joined, o.is)) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		theirs, err := x.processesOf(o)
+		if err != nil {
+			return nil, err
+		}
+		if theirs == first {
+			found = append(found, o)
+		}
+	}
+	return found, nil
+}
+
+func (t *target) is(o *target) bool { return t.ID == o.ID }
+
+// processesOf is the container in whose namespace of processes t is: its id, or
+// where it is gone what it was called.
+func (x *exchange) processesOf(t *target) (string, error) {
+	for range maxJoined {
+		ref := strings.TrimPrefix(t.HostConfig.PidMode.Container(), "/")
+		if ref == "" {
+			return t.ID, nil
+		}
+		next, err := x.lookup(ref, nil)
+		if isNotFound(err) {
+			return ref, nil
+		}
+		if err != nil {
+			return "", err
+		}
+		t = next
+	}
+	return "", forbidden("", "with whom container %s shares its namespaces is not understood", t.shortName())
 }
 
 // maxJoined bounds a chain of containers that share namespaces.
@@ -204,9 +283,11 @@ func (x *exchange) peer(t *target, id string) (*target, error) {
 }
 
 // volumeEscapes says which of a container's volumes is a part of the host: a
-// volume that was made with options for its driver can be any folder of it.
+// volume that was made with options for its driver can be any folder of it. Those
+// that are one are looked at as paths of the host are, in what runs.
 func (x *exchange) volumeEscapes(t *target) ([]string, error) {
 	var why []string
+	var folders []mountPoint
 	for _, m := range t.Mounts {
 		if m.Type != mount.TypeVolume {
 			continue
@@ -224,9 +305,13 @@ func (x *exchange) volumeEscapes(t *target) ([]string, error) {
 		}
 		if is != "" {
 			why = append(why, is)
+		} else if v.isFolder() {
+			m.Source = "volume " + m.Name
+			folders = append(folders, m)
 		}
 	}
-	return why, nil
+	mounted, err := x.mountedPaths(t, folders)
+	return append(why, mounted...), err
 }
 
 // volume is what the gate has to know of one. The fields are the Engine's.
@@ -289,6 +374,11 @@ func (v *volume) escapeByLinks() string {
 		return real + " of the host is mounted in it, as volume " + v.Name
 	}
 	return ""
+}
+
+// isFolder reports whether a volume is a folder of the host that it was made for.
+func (v *volume) isFolder() bool {
+	return v.Driver == "local" && v.bound() && v.Options["device"] != ""
 }
 
 // bound reports whether a volume is a folder of the host.

@@ -40,7 +40,7 @@ func (x *exchange) boundPaths(t *target) ([]string, error) {
 			why = append(why, real+" of the host is mounted in it, as "+source)
 		}
 	}
-	mounted, err := x.mountedPaths(t)
+	mounted, err := x.mountedPaths(t, binds(t.Mounts))
 	return append(why, mounted...), err
 }
 
@@ -67,10 +67,10 @@ func isSocket(p string) bool {
 	return err == nil && info.Mode().Type() == fs.ModeSocket
 }
 
-// mountedPaths says what of the host the kernel has mounted in a container that
-// runs, where that is sensitive.
-func (x *exchange) mountedPaths(t *target) ([]string, error) {
-	if !x.gate.Processes || !t.State.Running || !slices.ContainsFunc(t.Mounts, isBind) {
+// mountedPaths says which of some mounts of a container that runs are, as the kernel
+// has it, something sensitive of the host.
+func (x *exchange) mountedPaths(t *target, mounts []mountPoint) ([]string, error) {
+	if !x.gate.Processes || !t.State.Running || len(mounts) == 0 {
 		return nil, nil
 	}
 	inside, err := enter(t.State.Pid, t.ID)
@@ -79,10 +79,7 @@ func (x *exchange) mountedPaths(t *target) ([]string, error) {
 	}
 	defer inside.close()
 	var why []string
-	for _, m := range t.Mounts {
-		if !isBind(m) {
-			continue
-		}
+	for _, m := range mounts {
 		paths, err := inside.hostPaths(m.Destination)
 		if err != nil {
 			return nil, forbidden("", "what is mounted at %s in container %s cannot be found out: %v", m.Destination, t.shortName(), err)
@@ -96,7 +93,15 @@ func (x *exchange) mountedPaths(t *target) ([]string, error) {
 	return why, nil
 }
 
-func isBind(m mountPoint) bool { return m.Type == mount.TypeBind }
+// binds are those that are paths of the host.
+func binds(all []mountPoint) (list []mountPoint) {
+	for _, m := range all {
+		if m.Type == mount.TypeBind {
+			list = append(list, m)
+		}
+	}
+	return list
+}
 
 // interior is a container that runs, seen from the host.
 type interior struct {
@@ -227,7 +232,7 @@ func (m mountLine) on(others []mountLine) (paths []string) {
 // exchange a folder between the look and the start is found out, and the container
 // is killed before anybody is let into it.
 func (x *exchange) recheck(t *target) error {
-	why, err := x.boundPaths(t)
+	why, err := x.leadsOut(t)
 	if err == nil && len(why) == 0 {
 		return nil
 	}

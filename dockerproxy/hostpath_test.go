@@ -112,7 +112,7 @@ func TestAProcessThatIsNotTheContainersHidesNoEscape(t *testing.T) {
 	c := &target{}
 	c.ID, c.State.Running, c.State.Pid = webID, true, os.Getpid()
 	c.Mounts = []mountPoint{{Type: "bind", Source: "/srv/data", Destination: "/h"}}
-	if _, err := x.mountedPaths(c); err == nil || !strings.Contains(err.Error(), "cannot be found out") {
+	if _, err := x.mountedPaths(c, c.Mounts); err == nil || !strings.Contains(err.Error(), "cannot be found out") {
 		t.Errorf("got %v, want a refusal", err)
 	}
 }

@@ -2,6 +2,8 @@ package dockerproxy
 
 import (
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -169,13 +171,23 @@ func TestEscapesAreRecognised(t *testing.T) {
 }
 
 func TestWhoeverSharesAnEscapesNamespaceIsOne(t *testing.T) {
-	var host, joined target
-	host.HostConfig.NetworkMode = "host"
-	joined.HostConfig.NetworkMode = "container:x"
-	if why := joined.escapes(&host); len(why) == 0 {
-		t.Error("got none, want that it shares a namespace with an escape")
-	}
-	if ids := joins(&joined.HostConfig); len(ids) != 1 || ids[0] != "x" {
-		t.Errorf("joins: got %v, want x", ids)
+	for _, mode := range []string{"NetworkMode", "PidMode", "IpcMode"} {
+		h := newHarness(t, engineThat(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Api-Version", "1.51")
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/exec"):
+				t.Error("an exec was made")
+			case strings.HasSuffix(r.URL.Path, "/containers/web/json"):
+				fmt.Fprintf(w, `{"Id":%q,"Name":"/web","State":{"Running":true},"HostConfig":{%q:"container:%s"}}`, webID, mode, privID)
+			case strings.Contains(r.URL.Path, privID):
+				fmt.Fprintf(w, `{"Id":%q,"Name":"/priv","State":{"Running":true},"HostConfig":{"NetworkMode":"host"}}`, privID)
+			case strings.HasSuffix(r.URL.Path, "/containers/json"):
+				io.WriteString(w, "[]")
+			}
+		}), "test")
+		a := exchangeRaw(t, h.socket("dev"), post("/v1.41/containers/web/exec", `{"AttachStdout":true,"Cmd":["id"]}`))
+		if a.status != http.StatusForbidden || !strings.Contains(a.body, "it shares a namespace with priv, which is an escape") {
+			t.Errorf("%s: got %d %s, want 403", mode, a.status, a.body)
+		}
 	}
 }

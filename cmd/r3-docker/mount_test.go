@@ -28,6 +28,13 @@ func TestWhatIsMountedIsWhatTheKernelSays(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if _, err := engine("POST", "/volumes/create", strings.NewReader(`{"Name":"turned","DriverOpts":{"type":"none","o":"bind","device":"/mnt/shared/turned"}}`)); err != nil {
+		t.Fatal(err)
+	}
+	leave(t, "mount-volume", map[string]any{"HostConfig": map[string]any{"Binds": []string{"turned:/h"}}})
+	if _, err := engine("POST", "/containers/mount-volume/start", nil); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Remove(folder + "/turned"); err != nil { // nothing is to be seen of it any more
 		t.Fatal(err)
 	}
@@ -35,7 +42,9 @@ func TestWhatIsMountedIsWhatTheKernelSays(t *testing.T) {
 		name string
 		code int
 		says string
-	}{{"mount-plain", 0, "in it"}, {"mount-turned", 1, "/etc of the host is mounted in it, as /mnt/shared/turned"}} {
+	}{{"mount-plain", 0, "in it"}, {"mount-turned", 1, "/etc of the host is mounted in it, as /mnt/shared/turned"},
+		{"mount-volume", 1, "/etc of the host is mounted in it, as volume turned"},
+	} {
 		cmd := h.Beside(t.Context(), "exec", tt.name, "echo", "in it")
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
