@@ -59,11 +59,14 @@ func (t *target) sources() []string {
 	return out
 }
 
-// Paths of the host that lead to root: to have one, one below it, or one above
-// it. What is mounted may be read-only: sockets do not care.
+// Paths of the host that lead to root, or to what is on record of others: to have
+// one, one below it, or one above it. What is mounted may be read-only: sockets do
+// not care.
 var sensitivePaths = []string{
-	"/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/usr",
-	"/var/run", "/var/lib/docker", "/var/lib/containerd", "/var/lib/ecs", "/var/lib/cloud", "/var/lib/kubelet", "/var/spool/cron",
+	"/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run", "/sbin", "/sys", "/usr",
+	"/opt/amazon", "/opt/aws", "/opt/cni", "/opt/containerd", "/var/run", "/var/lib/amazon", "/var/lib/docker", "/var/lib/containerd",
+	"/var/lib/ecs", "/var/lib/cloud", "/var/lib/dpkg", "/var/lib/jumpsuite", "/var/lib/kubelet", "/var/lib/rpm", "/var/log/jumpsuite",
+	"/var/spool/at", "/var/spool/cron",
 }
 
 // harmlessPaths stand below sensitive ones.
