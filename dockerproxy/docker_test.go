@@ -140,9 +140,9 @@ func everyVerb(t *testing.T, h *harness, cli, engine string) {
 	d.expect("", "docker.run is not allowed in test", 125, "run", "evil/absent:1", "true")
 	d.expect("", "docker.pull is not allowed in test", 1, "pull", "evil/absent:1")
 
-	d.expect("", "", 0, "create", "--name", "c1", "lab/web:1", "sh", "-c", "echo c1 speaks; exit 4")
-	d.expect("", "c1 speaks", 4, "start", "-a", "c1")
-	d.expect("", "c1", 0, "rm", "c1")
+	d.expect("", "", 0, "create", "--name", "one", "lab/web:1", "sh", "-c", "echo one speaks; exit 4")
+	d.expect("", "one speaks", 4, "start", "-a", "one")
+	d.expect("", "one", 0, "rm", "one")
 	printed := strings.Fields(d.expect("", "", 0, "run", "-d", "--name", "r1", "lab/web:1", "sleep", "1000"))
 	made := printed[len(printed)-1] // behind what the Engine warns of
 	other := docker{t, cli, h.socket("other"), t.TempDir()}
