@@ -207,7 +207,7 @@ func (r redactor) envValue(raw json.RawMessage) (json.RawMessage, error) {
 		changed := false
 		for i, s := range list {
 			name, value, ok := strings.Cut(s, "=")
-			shown := passwordOfURL(value)
+			shown := r.text(value)
 			if ok && r.secret(name) {
 				shown = hidden
 			}
@@ -294,8 +294,13 @@ func passwordOfURL(s string) string {
 	})
 }
 
+// text hides what is secret in a text of any kind.
 func (r redactor) text(s string) string {
 	s = passwordOfURL(s)
+	if r.document(s) {
+		return hidden
+	}
+	s = r.members(s)
 	if strings.IndexByte(s, '-') >= 0 && strings.ContainsAny(s, " \t\n") {
 		s = optionAndValue.ReplaceAllStringFunc(s, r.optionText)
 	}

@@ -77,13 +77,40 @@ func TestSecretsAreHiddenBesideTheUsualPlaces(t *testing.T) {
 		"a URL without a user":  `{"Config":{"Env":["REDIS_URL=redis://:hunter2@cache/0"]}}`,
 		"an argument with one":  `{"Args":["-c","run amqps://app:hunter2@mq/"]}`,
 		"a label with one":      `{"Config":{"Labels":{"note":"https://bot:hunter2@git.example/x"}}}`,
+
+		"a variable with options":       `{"Config":{"Env":["JAVA_OPTS=-Xmx1g -Ddb.password=hunter2"]}}`,
+		"a connection string":           `{"Config":{"Env":["DB=Server=db;User=app;Password=hunter2;"]}}`,
+		"a variable with JSON":          `{"Config":{"Env":["CONFIG={\"user\":\"app\",\"password\":\"hunter2\"}"]}}`,
+		"JSON with spaces before it":    `{"Config":{"Env":["CONFIG= {\"password\":\"hunter2\"}"]}}`,
+		"JSON, deep":                    `{"Config":{"Env":["CONFIG={\"a\":[1,{\"b\":{\"dbPassword\":\"hunter2\"}}]}"]}}`,
+		"JSON, a secret that is a list": `{"Config":{"Env":["CONFIG={\"tokens\":[\"hunter2\"]}"]}}`,
+		"JSON, an escaped name":         `{"Config":{"Env":["CONFIG={\"pass\\u0077ord\":\"hunter2\"}"]}}`,
+		"JSON, a name twice":            `{"Config":{"Env":["CONFIG={\"password\":\"hunter2\",\"password\":\"\"}"]}}`,
+		"JSON, a list of variables":     `{"Config":{"Env":["CONFIG=[{\"name\":\"DB_PASSWORD\",\"value\":\"hunter2\"}]"]}}`,
+		"JSON in JSON":                  `{"Config":{"Env":["CONFIG={\"a\":\"{\\\"password\\\":\\\"hunter2\\\"}\"}"]}}`,
+		"JSON with a URL":               `{"Config":{"Env":["CONFIG={\"db\":\"postgres://app:hunter2@db\"}"]}}`,
+		"JSON that was cut off":         `{"Config":{"Env":["CONFIG={\"password\":\"hunter2"]}}`,
+		"JSON within a value":           `{"Config":{"Env":["ARGS=run {\"password\": \"hunter2\"}"]}}`,
+		"JSON in a label":               `{"Config":{"Labels":{"config":"{\"password\":\"hunter2\"}"}}}`,
+		"JSON as an argument":           `{"Args":["--config={\"password\":\"hunter2\"}"]}`,
+		"JSON in a shell's line":        `{"Args":["-c","app --config '{\"password\": \"hunter2\"}' x"]}`,
+		"JSON, quoted once more":        `{"Args":["-c","app \"{\\\"password\\\":\\\"hunter2\\\"}\""]}`,
+		"JSON, a quote in the value":    `{"Args":["-c","app '{\"password\":\"a\\\"hunter2\"}'"]}`,
+		"JSON, a number":                `{"Args":["-c","app '{\"password\":1234, \"token\":hunter2}'"]}`,
+		"JSON, an object in a line":     `{"Args":["-c","app '{\"secrets\":{\"db\":\"hunter2\"}}'"]}`,
+		"a dictionary of Python":        `{"Config":{"Env":["CONFIG={'password': 'hunter2'}"]}}`,
+		"YAML":                          `{"Config":{"Env":["CONFIG=user: app\npassword: hunter2\n"]}}`,
+		"YAML, on lines below":          `{"Config":{"Env":["CONFIG=password: |\n  hunter2\n"]}}`,
+		"YAML, an object below":         `{"Config":{"Env":["CONFIG=secrets:\n  db:\n    a: hunter2\n"]}}`,
+		"a header":                      `{"Config":{"Healthcheck":{"Test":["CMD-SHELL","curl -H 'X-Token: Bearer hunter2' x"]}}}`,
 	} {
 		out, err := testRedactor.container([]byte(raw))
 		if err != nil || strings.Contains(string(out), "hunter2") || !strings.Contains(string(out), hidden) {
 			t.Errorf("%s: got %s, %v", name, out, err)
 		}
 	}
-	plain := `{"Config":{"Env":["A=http://web:8080/a@b","B=https://me@web/","C=see http://a: b@c"]}}`
+	plain := `{"Config":{"Env":["A=http://web:8080/a@b","B=https://me@web/","C=see http://a: b@c","D={\"user\": \"app\", \"list\": [1, null]}",` +
+		`"E=registry/token-service:1.2","F=[not json","G=note: x","H={\"a\":","PATH=/bin:/sbin"]}}`
 	if out, err := testRedactor.container([]byte(plain)); err != nil || strings.TrimSpace(string(out)) != plain {
 		t.Errorf("got %s, %v; want %s", out, err, plain)
 	}
@@ -99,6 +126,7 @@ func TestPsHidesSecretsOfCommandsAndLabels(t *testing.T) {
 func FuzzRedactedInspectShowsNoSecret(f *testing.F) {
 	f.Add(inspectedJSON)
 	f.Add(`{"Config":{"Env":["DB_PASSWORD=canary-canary"]}}`)
+	f.Add(`{"Config":{"Env":["CONFIG={\"a\":{\"password\":\"x\"}}"]}}`)
 	f.Fuzz(func(t *testing.T, raw string) {
 		out, err := testRedactor.container([]byte(raw))
 		if err != nil {
@@ -111,6 +139,24 @@ func FuzzRedactedInspectShowsNoSecret(f *testing.F) {
 		for _, v := range shown.Config.Env {
 			if name, value, ok := strings.Cut(v, "="); ok && testRedactor.secret(name) && value != hidden {
 				t.Errorf("%q: %q is shown", raw, v)
+			}
+		}
+	})
+}
+
+// Wherever a document stands, and whatever stands beside the secret in it.
+func FuzzNoMemberOfADocumentIsShown(f *testing.F) {
+	f.Add("a", "b", "user")
+	f.Add(`x\`, `"`, "app.db-")
+	f.Fuzz(func(t *testing.T, before, after, name string) {
+		const secret = "canary-canary"
+		doc, err := json.Marshal(map[string]any{before: after, "list": []any{map[string]string{name + "password": secret}}})
+		if err != nil {
+			t.Skip()
+		}
+		for _, text := range []string{string(doc), "app '" + string(doc) + "' x", "--config=" + string(doc)} {
+			if got := testRedactor.text(text); strings.Contains(got, secret) && !strings.Contains(before+after+name, secret) {
+				t.Errorf("%q is shown as %q", text, got)
 			}
 		}
 	})

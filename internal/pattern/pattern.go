@@ -42,6 +42,15 @@ func (p *Pattern) FindStringSubmatch(s string) []string {
 	return p.compiled().FindStringSubmatch(s)
 }
 
+// FindStringSubmatchIndex is where in s that match and its parts are; nil if there is
+// none, or s is too long.
+func (p *Pattern) FindStringSubmatchIndex(s string) []int {
+	if len(s) > p.max {
+		return nil
+	}
+	return p.compiled().FindStringSubmatchIndex(s)
+}
+
 // ReplaceAllStringFunc replaces all matches in s by what f makes of them.
 func (p *Pattern) ReplaceAllStringFunc(s string, f func(string) string) string {
 	return p.compiled().ReplaceAllStringFunc(s, f)
