@@ -23,12 +23,17 @@ import (
 type Caller struct {
 	policy.Principal
 	UID int
-	Far string // id of the event at the jump server, where a request does not say it
+	// Origin is the key under which what a jump server's callers make is filed: the
+	// first that it had before its present one. Empty: the present one.
+	Origin string
+	Far    string // id of the event at the jump server, where a request does not say it
 }
 
 // owner is the caller as leases and exec ids know him. Names can be given to
 // somebody else one day, so the number counts as well.
-func (c *Caller) owner() owner { return owner{UID: c.UID, User: c.User, Key: c.Key} }
+func (c *Caller) owner() owner {
+	return owner{UID: c.UID, User: c.User, Key: cmp.Or(c.Origin, c.Key)}
+}
 
 // owner is whose something is.
 type owner struct {

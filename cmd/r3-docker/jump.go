@@ -56,6 +56,7 @@ type jump struct {
 // trust is this machine's key, and whose keys it trusts.
 type trust struct {
 	identity tunnel.Identity
+	former   []tunnel.Former // keys of this machine's before that one
 	hosts    *keys.Set
 }
 
@@ -72,7 +73,11 @@ func readKeys() (*trust, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &trust{identity: tunnel.Identity{Key: own}, hosts: hosts}, nil
+	former, err := store.Former()
+	if err != nil {
+		return nil, err
+	}
+	return &trust{identity: tunnel.Identity{Key: own}, former: former, hosts: hosts}, nil
 }
 
 // fleet serves the hosts of all environments that are reached from here.
@@ -237,6 +242,7 @@ func (j *jump) dial(ctx context.Context, h dockerproxy.FarHost) (net.Conn, error
 		return nil, err
 	}
 	hello := j.hello(h)
+	hello.Former = t.former
 	if err := j.opens(hello, h); err != nil {
 		return nil, err
 	}

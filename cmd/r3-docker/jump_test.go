@@ -400,3 +400,41 @@ func TestAHostIsNotCalledAsAnotherIs(t *testing.T) {
 		})
 	}
 }
+
+// What a caller made is his when the jump server's key was rotated since. Another
+// jump server's key that is trusted, too, has nothing of it.
+func TestWhatWasMadeIsItsCallersAfterARotation(t *testing.T) {
+	f := jumpServer(t)
+	docker(t, f.Host, "", "-H", "10.0.0.1", "run", "-d", "--name", "made", "lab/web:1", "sleep", "1000").expect(t, "run", 0, "", "")
+	var here keys.Store
+	rotate := func(now string) {
+		t.Helper()
+		if done, err := here.Rotate(time.Now(), 0); err != nil || done != (now == "in use") {
+			t.Fatalf("rotate: %v, %v", done, err)
+		}
+	}
+	rotate("made")
+	all, err := here.Public()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.keys[testHost].Trust(keys.Entry{Key: all[1], Name: "jump"}); err != nil {
+		t.Fatal(err)
+	}
+	rotate("in use")
+	eventually(t, "the host has read its lists", func() bool { return docker(t, f.Host, "", "-H", "10.0.0.1", "ps").code == 0 })
+	former, err := os.ReadFile(keys.Folder + "/former")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Without the former key's word for it the present one is a stranger's.
+	if err := os.Remove(keys.Folder + "/former"); err != nil {
+		t.Fatal(err)
+	}
+	docker(t, f.Host, "", "-H", "10.0.0.1", "kill", "made").expect(t, "kill, by a key of its own", 1, "", "made or started")
+	if err := os.WriteFile(keys.Folder+"/former", former, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	docker(t, f.Host, "", "-H", "10.0.0.1", "kill", "made").expect(t, "kill", 0, "made\n", "")
+	docker(t, f.Host, "", "-H", "10.0.0.1", "rm", "made").expect(t, "rm", 0, "made\n", "")
+}

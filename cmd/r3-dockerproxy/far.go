@@ -194,7 +194,7 @@ func (f *far) stream(ctx context.Context, s net.Conn, behind string) {
 	}
 	defer f.leave(conn)
 	f.gate.ServeConn(ctx, conn, dockerproxy.Caller{
-		UID: hello.UID, Far: hello.Audit,
+		UID: hello.UID, Far: hello.Audit, Origin: string(tunnel.Origin(conn.Key(), hello.Former, f.trusted.Load().Revokes)),
 		Principal: policy.Principal{User: hello.User, Groups: hello.Groups, Key: string(conn.Key())},
 	})
 }

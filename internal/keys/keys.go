@@ -11,7 +11,8 @@
 //
 // To change its own key a machine has two for a while: the next one is published
 // beside the one that is used, and takes its place when the others have heard of
-// it. So nobody is cut off.
+// it. So nobody is cut off. The former key signs that the next one takes its place,
+// and so what was its callers' stays theirs.
 package keys
 
 import (
@@ -43,6 +44,10 @@ const (
 const (
 	ownFile  = "key.pem"
 	nextFile = "next.pem"
+
+	// formerFile has a line for each rotation: the former key, the one that took its
+	// place, and the former one's signature of that.
+	formerFile = "former"
 
 	trustedFile = "trusted"
 	revokedFile = "revoked"
@@ -281,10 +286,84 @@ func (s Store) Rotate(now time.Time, overlap time.Duration) (done bool, err erro
 	if from := info.ModTime().Add(overlap); now.Before(from) {
 		return false, &NotYetError{From: from}
 	}
+	if err := s.succeed(); err != nil {
+		return false, err
+	}
 	if err := os.Rename(s.own(nextFile), s.own(ownFile)); err != nil {
 		return false, fmt.Errorf("put the next key into use: %w", err)
 	}
 	return true, syncFolder(filepath.Dir(s.own(ownFile)))
+}
+
+// succeed lets the key in use sign that the next one takes its place.
+func (s Store) succeed() error {
+	own, err := s.private(ownFile)
+	if err != nil {
+		return err
+	}
+	next, err := s.private(nextFile)
+	if err != nil {
+		return err
+	}
+	lines, err := s.successions()
+	if err != nil {
+		return err
+	}
+	f := tunnel.Succeed(own, ID(next))
+	lines = append(slices.DeleteFunc(lines, func(l line) bool { return l.next == ID(next) }), line{f, ID(next)})
+	var b bytes.Buffer
+	for _, l := range lines {
+		fmt.Fprintf(&b, "%s %s %s\n", l.Key, l.next, l.Signature)
+	}
+	return s.write(s.own(formerFile), b.Bytes(), 0o644)
+}
+
+// line is one of the file of former keys.
+type line struct {
+	tunnel.Former
+	next tunnel.KeyID
+}
+
+func (s Store) successions() (lines []line, err error) {
+	path := s.own(formerFile)
+	b, err := s.read(path, 0o022)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for text := range strings.Lines(string(b)) {
+		f := strings.Fields(text)
+		if len(f) != 3 {
+			return nil, &FileError{Path: path, Err: errors.New("a line is no rotation"), Next: "remove it: what callers made before the rotations is not theirs any more then"}
+		}
+		lines = append(lines, line{tunnel.Former{Key: tunnel.KeyID(f[0]), Signature: f[2]}, tunnel.KeyID(f[1])})
+	}
+	return lines, nil
+}
+
+// mostFormer bounds how many former keys are told of.
+const mostFormer = 32
+
+// Former are the keys that this machine had before the one in use, newest first.
+func (s Store) Former() (former []tunnel.Former, err error) {
+	own, err := s.Own()
+	if err != nil {
+		return nil, err
+	}
+	lines, err := s.successions()
+	if err != nil {
+		return nil, err
+	}
+	for key := ID(own); len(former) < mostFormer; key = former[len(former)-1].Key {
+		i := slices.IndexFunc(lines, func(l line) bool { return l.next == key })
+		if i < 0 {
+			return former, nil
+		}
+		former = append(former, lines[i].Former)
+	}
+	return former, nil
 }
 
 // Set is who is trusted.
@@ -391,12 +470,18 @@ func (s *Set) Trusts(id tunnel.KeyID) bool { return s.TrustsAs(id, "") }
 // TrustsAs reports whether the key is that of the named machine. An empty name
 // is that of any.
 func (s *Set) TrustsAs(id tunnel.KeyID, name string) bool {
-	if s == nil || slices.ContainsFunc(s.revoked, func(e Entry) bool { return e.Key == id }) {
+	if s == nil || s.Revokes(id) {
 		return false
 	}
 	return slices.ContainsFunc(s.entries, func(e Entry) bool {
 		return e.Key == id && (name == "" || e.Name == name || e.Name == Any)
 	})
+}
+
+// Revokes reports whether an administrator has revoked the key; where nobody is
+// trusted, each counts as revoked.
+func (s *Set) Revokes(id tunnel.KeyID) bool {
+	return s == nil || slices.ContainsFunc(s.revoked, func(e Entry) bool { return e.Key == id })
 }
 
 // Entries are those who are trusted.

@@ -113,6 +113,50 @@ func TestOneKeyFollowsTheOther(t *testing.T) {
 	}
 }
 
+func TestTheFormerKeySignsWhichOneFollows(t *testing.T) {
+	s := Store{Dir: filepath.Join(t.TempDir(), "keys"), Admin: t.TempDir(), Owner: os.Geteuid()}
+	own, err := s.Own()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := []tunnel.KeyID{ID(own)}
+	none := func(tunnel.KeyID) bool { return false }
+	for n := range 3 {
+		if n == 2 { // one that was interrupted before the next key was in use
+			if _, err := s.Rotate(time.Now(), 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.succeed(); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			for range 2 {
+				if _, err := s.Rotate(time.Now(), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			now, err := s.Own()
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, ID(now))
+		}
+		former, err := s.Former()
+		if err != nil || len(former) != len(ids)-1 {
+			t.Fatalf("after %d rotations: %d former keys, %v", n+1, len(former), err)
+		}
+		if got := tunnel.Origin(ids[len(ids)-1], former, none); got != ids[0] {
+			t.Errorf("after %d rotations the first key is %s, want %s", n+1, got, ids[0])
+		}
+	}
+	if err := os.WriteFile(s.own(formerFile), []byte("what is no rotation\n at all\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Former(); err == nil || !strings.Contains(err.Error(), "a line is no rotation") {
+		t.Errorf("a file that is wrong: %v", err)
+	}
+}
+
 func TestWhoIsTrusted(t *testing.T) {
 	s := newStore(t)
 	a, b, c, d := other(t), other(t), other(t), other(t)

@@ -22,6 +22,8 @@ type Hello struct {
 	Environment string `json:"environment,omitempty"`
 	// Purpose is what people typed, for the audit log.
 	Purpose string `json:"purpose,omitempty"`
+	// Former are the keys that the jump server had before, newest first.
+	Former []Former `json:"former,omitempty"`
 }
 
 // Welcome is what a host's gate says to that.
@@ -86,7 +88,7 @@ func (h *Hello) check() error {
 			return fmt.Errorf("the hello has the name %.40q", s)
 		}
 	}
-	if len(h.Groups) > maxGroups || len(h.Purpose) > maxPurpose || len(h.Environment) > maxName || h.UID < 0 {
+	if len(h.Groups) > maxGroups || len(h.Former) > maxFormer || len(h.Purpose) > maxPurpose || len(h.Environment) > maxName || h.UID < 0 {
 		return errors.New("the hello has too much in it")
 	}
 	return nil
