@@ -384,13 +384,26 @@ func (a *attempt) find(ctx context.Context, j *Journal) (bool, error) {
 }
 
 // registered is the revision that an attempt has registered: its journal knows it
-// where it has no mark. Empty if there is none.
+// where it has no mark, or else its content tells. Empty if there is none.
 func (a *attempt) registered(ctx context.Context, j Journal) (arn string, err error) {
-	arn, err = a.d.findRevision(ctx, family(j.Before.Definition), sign{mark: j.Attempt})
-	if err == nil && arn == "" && j.Definition != "" {
-		arn = definitionARN(a.now.Service, j.Definition)
+	if j.Definition != "" {
+		return definitionARN(a.now.Service, j.Definition), nil
 	}
-	return arn, err
+	return a.d.findRevision(ctx, family(j.Before.Definition), a.signOf(ctx, j))
+}
+
+// signOf is how the revision is known that an attempt has registered, by its journal.
+func (a *attempt) signOf(ctx context.Context, j Journal) sign {
+	known := sign{mark: j.Attempt, since: j.Began.Add(-registerSlack)}
+	def, tags, err := a.d.definition(ctx, definitionARN(a.now.Service, j.Before.Definition))
+	if err != nil {
+		return known // the mark alone, if there is no more of the former one to be read
+	}
+	base := revision(def, tags)
+	if n, err := named(base.ContainerDefinitions, j.Container); err == nil && !markable(base) {
+		known.content = content(withImage(base, n, j.Image))
+	}
+	return known
 }
 
 // neverBegun is the end of a deployment that was given up before its service was changed.
@@ -491,10 +504,15 @@ func (a *attempt) backBegun(ctx context.Context) (now *ecsstatus.Service, back *
 // backAgain finds the revision that a roll-back has registered in place of an
 // inactive one, and makes it the one to go back to; empty if it has not.
 func (a *attempt) backAgain(ctx context.Context) (arn string, err error) {
-	_, err = a.d.once(ctx, func(ctx context.Context) (bool, error) {
-		arn, err = a.d.findRevision(ctx, family(ecsstatus.ShortName(a.back)), sign{mark: a.d.keeper.j.backMark()})
-		return true, err
-	})
+	def, tags, err := a.d.definition(ctx, a.back)
+	if err == nil && def.Status == types.TaskDefinitionStatusActive {
+		return "", nil
+	}
+	known := sign{mark: a.d.keeper.j.backMark()} // if there is no more of the former one to be read
+	if err == nil {
+		known = a.backSign(def, tags)
+	}
+	arn, err = a.findBack(ctx, known)
 	if err == nil && arn != "" {
 		a.back = arn
 	}

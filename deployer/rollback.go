@@ -122,11 +122,9 @@ func (a *attempt) forward(ctx context.Context, why Verdict, earlier map[string]b
 	back := a.back
 	// What is due is done, recorded or not: nobody else would take it back.
 	if def.Status == types.TaskDefinitionStatusInactive {
-		_ = a.record("RegisterTaskDefinition: %s again, which is inactive", a.back)
-		if back, err = a.d.register(changing, revision(def, tags), a.d.keeper.j.backMark()); err != nil {
+		if back, err = a.registerBack(changing, def, tags); err != nil {
 			return a.notRolledBack(why, err.Error(), a.byHand())
 		}
-		a.d.tell(Event{Kind: Registered, TaskDefinition: back, Message: fmt.Sprintf("%s is inactive: registered it anew as %s", ecsstatus.ShortName(a.back), ecsstatus.ShortName(back))})
 		a.back = back
 	}
 	var percents *types.DeploymentConfiguration
@@ -140,6 +138,38 @@ func (a *attempt) forward(ctx context.Context, why Verdict, earlier map[string]b
 		return a.notRolledBack(why, err.Error(), a.byHand())
 	}
 	return a.seeBack(ctx, why, a.goalBack(after, def), "rolled back to "+ecsstatus.ShortName(back))
+}
+
+// registerBack registers the definition to go back to anew, unless a process before this
+// one has.
+func (a *attempt) registerBack(ctx context.Context, def types.TaskDefinition, tags []types.Tag) (string, error) {
+	if back, err := a.findBack(ctx, a.backSign(def, tags)); err != nil || back != "" {
+		return back, err
+	}
+	_ = a.record("RegisterTaskDefinition: %s again, which is inactive", a.back)
+	back, err := a.d.register(ctx, revision(def, tags), a.d.keeper.j.backMark())
+	if err == nil {
+		a.d.tell(Event{Kind: Registered, TaskDefinition: back, Message: fmt.Sprintf("%s is inactive: registered it anew as %s", ecsstatus.ShortName(a.back), ecsstatus.ShortName(back))})
+	}
+	return back, err
+}
+
+// backSign is how the revision is known that was registered in place of an inactive one:
+// by its mark, and where there was no room for one by its content, which is all that matters.
+func (a *attempt) backSign(def types.TaskDefinition, tags []types.Tag) sign {
+	known, again := sign{mark: a.d.keeper.j.backMark()}, revision(def, tags)
+	if !markable(again) {
+		known.content = content(again)
+	}
+	return known
+}
+
+func (a *attempt) findBack(ctx context.Context, known sign) (arn string, err error) {
+	_, err = a.d.once(ctx, func(ctx context.Context) (bool, error) {
+		arn, err = a.d.findRevision(ctx, family(ecsstatus.ShortName(a.back)), known)
+		return true, err
+	})
+	return arn, err
 }
 
 // goalBack is the goal of a roll-back: any image will do, as long as it is

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
@@ -42,6 +43,8 @@ type executioner struct {
 	lab   http.Handler
 	at    call
 	after bool // the call takes effect; its answer is not sent
+	// when, if set, decides instead of at: nth counts the calls of an operation.
+	when func(operation string, nth int) bool
 
 	mu      sync.Mutex
 	process *os.Process
@@ -49,6 +52,7 @@ type executioner struct {
 	changes int
 	seen    []call
 	killed  bool
+	all     map[string]int
 }
 
 func (e *executioner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -91,7 +95,12 @@ func (e *executioner) count(operation string) bool {
 	if slices.Contains(changes, operation) {
 		e.changes++
 	}
-	kill := c == e.at && !e.killed
+	kill := c == e.at
+	if e.when != nil {
+		e.all[operation]++
+		kill = e.when(operation, e.all[operation])
+	}
+	kill = kill && !e.killed
 	e.killed = e.killed || kill
 	return kill
 }
@@ -127,7 +136,7 @@ func newScaffold(t *testing.T, image, strategy string) *scaffold {
 
 // run runs a command, on a jump server with a folder for its journals, until it ends or is killed.
 func (s *scaffold) run(e *executioner, home string, args ...string) (code int, output string) {
-	e.lab, e.counted = s.lab.Handler(), map[call]int{}
+	e.lab, e.counted, e.all = s.lab.Handler(), map[call]int{}, map[string]int{}
 	server := httptest.NewServer(e)
 	defer server.Close()
 	var out bytes.Buffer
@@ -217,6 +226,64 @@ func TestWhateverKillsARollBackTheNextCommandFinishesIt(t *testing.T) {
 		code, more := x.follow(&executioner{}, home, "wait")
 		x.check("wait", code, out+"--- wait\n"+more)
 	})
+}
+
+// The former definition is deregistered during the deployment, so that the roll-back
+// registers it anew, and is killed when it has. What it has registered is found, with
+// room for a mark among the definition's tags and without.
+func TestWhatAKilledRollBackHasRegisteredIsFoundAgain(t *testing.T) {
+	for _, tags := range []int{0, 50} {
+		s := newScaffold(t, "broken", "replacing") // else ECS would take the old tasks' deployment up again
+		s.lab = labFor(t, tagged("broken", tags))
+		home := t.TempDir()
+		e := &executioner{after: true, when: func(operation string, nth int) bool {
+			if operation == "UpdateService" && nth == 1 {
+				if _, err := s.lab.ECS.DeregisterTaskDefinition(t.Context(), &ecs.DeregisterTaskDefinitionInput{TaskDefinition: aws.String("s0:1")}); err != nil {
+					t.Error(err)
+				}
+			}
+			return operation == "RegisterTaskDefinition" && nth == 2
+		}}
+		x := execution{scaffold: s, name: "s0"}
+		if code, out := x.deploy(e, home); code != -1 {
+			t.Fatalf("%d tags: not killed: exit code %d\n%s", tags, code, out)
+		}
+		code, out := x.follow(&executioner{}, home, "wait")
+		if code != 75 || s.carried("RegisterTaskDefinition", "s0", "") != 2 || s.service("s0").Primary().TaskDefinition != "arn:aws:ecs:eu-central-1:123456789012:task-definition/s0:3" {
+			t.Errorf("%d tags: exit code %d, %d revisions registered\n%s", tags, code, s.carried("RegisterTaskDefinition", "s0", ""), out)
+		}
+	}
+}
+
+// What a killed deployment has registered without a mark is told to be left over.
+func TestWhatAKilledDeploymentHasRegisteredIsTold(t *testing.T) {
+	for _, tags := range []int{0, 50} {
+		s := newScaffold(t, "good", "rolling")
+		s.lab = labFor(t, tagged("good", tags))
+		home := t.TempDir()
+		x := execution{scaffold: s, name: "s0"}
+		e := &executioner{after: true, when: func(operation string, _ int) bool { return operation == "RegisterTaskDefinition" }}
+		if code, out := x.deploy(e, home); code != -1 {
+			t.Fatalf("%d tags: not killed: exit code %d\n%s", tags, code, out)
+		}
+		code, out := x.follow(&executioner{}, home, "wait")
+		if code != 75 || !strings.Contains(out, "revision s0:2 is registered and not used") {
+			t.Errorf("%d tags: exit code %d\n%s", tags, code, out)
+		}
+	}
+}
+
+// tagged is a world whose service s0 has a task definition with so many tags.
+func tagged(image string, tags int) string {
+	var list []string
+	for n := range tags {
+		list = append(list, fmt.Sprintf("t%d: a", n))
+	}
+	how := map[string]string{"broken": ", exit: 1, after: 2s"}[image]
+	return `
+clusters: [{name: prod, hosts: [{}]}]
+images: [{repository: web, tags: ["1"]}, {repository: web, tags: [` + image + "]" + how + `}]
+services: [{name: s0, image: "web:1", tags: {` + strings.Join(list, ", ") + "}}]\n"
 }
 
 // everywhere has something killed at each of some calls, each on a service of its own.
