@@ -106,7 +106,7 @@ func (r *reader) typeName(n *yaml.Node) string {
 // commands are lists of arguments, or the word any.
 func (r *reader) commands(o object, l *ExecLimits) {
 	n := o.optional("commands")
-	if n == nil {
+	if n == nil || !r.plain(n) {
 		return
 	}
 	if n.Kind == yaml.ScalarNode && n.Value == "any" {

@@ -134,7 +134,7 @@ func (r *reader) policy(root *yaml.Node) *Policy {
 // credentials says whose the AWS credentials are: callers' own where nothing is
 // written.
 func (r *reader) credentials(n *yaml.Node) (root bool) {
-	if n == nil {
+	if n == nil || !r.plain(n) {
 		return false
 	}
 	if n.Kind != yaml.ScalarNode || n.Value != "root" && n.Value != "caller" {
@@ -223,7 +223,7 @@ func (r *reader) ruleName(o object, names map[string]int) string {
 }
 
 func (r *reader) effect(n *yaml.Node) Effect {
-	if n == nil {
+	if n == nil || !r.plain(n) {
 		return Deny
 	}
 	switch n.Value {
@@ -402,7 +402,7 @@ func (r *reader) pattern(o object, rl *rule, key string, f field, read func(*yam
 
 func (r *reader) recording(o object, rl *rule) {
 	n := o.optional("record")
-	if n == nil {
+	if n == nil || !r.plain(n) {
 		return
 	}
 	switch n.Value {
