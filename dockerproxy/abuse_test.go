@@ -243,20 +243,46 @@ func TestAStreamThatDoesNotBeginEndsTheConnection(t *testing.T) {
 	}
 }
 
-func TestASecondStartThatCannotBeRecordedIsNotDone(t *testing.T) {
-	x := &exchange{ctx: t.Context(), gate: &Gate{
-		Record: func(*audit.Event) error { return errors.New("disk full") },
-		Engine: func(context.Context) (net.Conn, error) {
-			t.Error("the Engine was asked")
-			return nil, net.ErrClosed
-		},
-	}, conn: &connection{}}
-	x.conn.gate = x.gate
-	w := &agentWatch{events: make(chan events.Message, 2)}
-	w.events <- events.Message{Action: events.ActionKill}
-	w.events <- events.Message{Action: events.ActionDie}
-	if says := x.afterStart(&target{}, &lease{}, w); !strings.Contains(says, "disk full") {
-		t.Errorf("got %q, want that it is not started again, and why", says)
+// The ECS agent's stop takes a while, and others use the host meanwhile.
+func TestASecondStartIsNotDoneWhereTheFirstWouldNotBe(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		leased string // number of the lease that there is by then
+		record error
+		want   string
+	}{
+		{"it cannot be recorded", "ours", errors.New("disk full"), "disk full"},
+		{"somebody else has attached to it, to start it", "another's", nil, "somebody else"},
+		{"its lease has ended", "", nil, "somebody else"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			leases, err := OpenLeases(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.leased != "" {
+				if err := leases.write(webID, &lease{Number: tt.leased, Container: webID}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			x := &exchange{ctx: t.Context(), gate: &Gate{
+				Leases: leases,
+				Record: func(*audit.Event) error { return tt.record },
+				Engine: func(context.Context) (net.Conn, error) {
+					t.Error("the Engine was asked")
+					return nil, net.ErrClosed
+				},
+			}, conn: &connection{}}
+			x.conn.gate = x.gate
+			w := &agentWatch{events: make(chan events.Message, 2)}
+			w.events <- events.Message{Action: events.ActionKill}
+			w.events <- events.Message{Action: events.ActionDie}
+			c := &target{}
+			c.ID = webID
+			if says := x.afterStart(c, &lease{Number: "ours"}, w); !strings.Contains(says, tt.want) {
+				t.Errorf("got %q, want that it is not started again, and %q", says, tt.want)
+			}
+		})
 	}
 }
 

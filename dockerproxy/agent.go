@@ -125,17 +125,34 @@ func (x *exchange) afterStart(t *target, le *lease, w *agentWatch) string {
 	case !e.killed:
 		return endedByItself(t, e.code)
 	}
-	err := x.recordAgain()
-	if err == nil {
-		err = x.startNow(t, le)
-	}
-	if err != nil {
+	if err := x.startAgain(t, le); err != nil {
 		return fmt.Sprintf("%s was stopped right after its start, by the ECS agent most likely, and does not start again: %v", t.shortName(), err)
 	}
 	if e := w.wait(x.ctx, time.Second); e.ended && !e.killed {
 		return endedByItself(t, e.code)
 	}
 	return fmt.Sprintf("%s was stopped right after its start, as the ECS agent does once with a container of its own that comes back; it was started again", t.shortName())
+}
+
+// startAgain starts a container once more, unless somebody else has attached to it
+// meanwhile, in order to start it himself, or has done so.
+func (x *exchange) startAgain(t *target, le *lease) error {
+	unlock, err := x.lockLeases()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, err := x.gate.Leases.read(t.ID)
+	if err != nil {
+		return err
+	}
+	if now == nil || now.Number != le.Number {
+		return errors.New("somebody else uses it by now")
+	}
+	if err := x.recordAgain(); err != nil {
+		return err
+	}
+	return x.startNow(t, le)
 }
 
 // recordAgain notes the second start. What cannot be recorded is not done.

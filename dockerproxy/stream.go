@@ -61,7 +61,7 @@ func (x *exchange) begin(still allowed, conns ...net.Conn) (ctx context.Context,
 		}
 	})
 	// The policy may have changed between the decision and now.
-	if !s.allowed(x.gate.policy.Load(), s.caller.Principal) {
+	if !s.allowed(x.gate.policy.Load(), x.conn.caller.Principal) {
 		cancel(errPolicyChanged)
 	}
 	return ctx, cancel, func() {
