@@ -286,6 +286,26 @@ func TestASecondStartIsNotDoneWhereTheFirstWouldNotBe(t *testing.T) {
 	}
 }
 
+// A container has its image's labels, too, and those of ECS say what it is.
+func TestAnImageCannotPassAContainerOffAsECSs(t *testing.T) {
+	f := newFakeEngine(t)
+	h := newHarness(t, f.socket, "test")
+	exchangeRaw(t, h.socket("dev"), create(`{"Image":"lab/forged:1","Labels":{"team":"blue"}}`))
+	_, body, _ := strings.Cut(strings.Join(f.changes(), "\n"), "/containers/create ")
+	var sent struct{ Labels map[string]string }
+	if err := json.NewDecoder(strings.NewReader(body)).Decode(&sent); err != nil {
+		t.Fatalf("%s: %v", body, err)
+	}
+	for label, want := range map[string]string{ecsFamilyLabel: "", ecsTaskLabel: "", "com.amazonaws.ecs.cluster": "", "com.docker.compose.project": "", "team": "blue"} {
+		if got, there := sent.Labels[label]; got != want || !there {
+			t.Errorf("%s: got %q, given %v, want %q", label, got, there, want)
+		}
+	}
+	if _, there := sent.Labels["maintainer"]; there {
+		t.Error("a label of the image that is not reserved was set")
+	}
+}
+
 func TestOneCallersExecsKeepNobodyFromTheirs(t *testing.T) {
 	g := &Gate{}
 	add := func(i int, uid int) *execution {

@@ -216,7 +216,7 @@ func (x *exchange) create(c *container.CreateRequest, asked *policy.Run, image *
 	limits := &d.Obligations.Limits.Run
 	le := newLease(leaseMade, x.conn.caller.owner(), x.event.ID, lasting(limits.For))
 	le.Remove, le.Image = c.HostConfig.AutoRemove, q.Resource.Image
-	furnish(c, limits, le)
+	furnish(c, limits, le, image)
 	return x.makeContainer(c, le, image, unlock)
 }
 
@@ -377,7 +377,7 @@ func checkBind(source string) error {
 
 // furnish sets what is the gate's to set: caps, confinement, labels. What the
 // caller asked for is within the caps already.
-func furnish(c *container.CreateRequest, l *policy.RunLimits, le *lease) {
+func furnish(c *container.CreateRequest, l *policy.RunLimits, le *lease, image *foundImage) {
 	h := c.HostConfig
 	h.ContainerIDFile = ""
 	for i := range h.ConsoleSize {
@@ -405,7 +405,7 @@ func furnish(c *container.CreateRequest, l *policy.RunLimits, le *lease) {
 	h.CapDrop = withDropped(h.CapDrop)
 	tmpfsAnew(h)
 	portsAnew(h)
-	markAsOurs(c.Config, le)
+	markAsOurs(c.Config, le, image)
 }
 
 // cap64 is the smaller of what was asked for and the cap; zero is unlimited.
@@ -460,8 +460,15 @@ func portsAnew(h *container.HostConfig) {
 	}
 }
 
-func markAsOurs(c *container.Config, le *lease) {
+// markAsOurs sets the gate's labels. A container has those of its image, too: where
+// they are reserved they are emptied, so that nobody takes it for one of ECS's.
+func markAsOurs(c *container.Config, le *lease, image *foundImage) {
 	labels := map[string]string{}
+	for k := range image.Config.Labels {
+		if reserved(k) != "" {
+			labels[k] = ""
+		}
+	}
 	for k, v := range c.Labels {
 		labels[k] = v
 	}

@@ -119,7 +119,11 @@ func (f *fakeEngine) image(w http.ResponseWriter, name string) {
 	if name == imgID {
 		tag = "evil/web:1"
 	}
-	json.NewEncoder(w).Encode(map[string]any{"Id": imgID, "RepoTags": []string{tag}, "Config": map[string]any{"Env": []string{"API_TOKEN=x"}}})
+	labels := map[string]string{"maintainer": "lab"}
+	if name == "lab/forged:1" {
+		labels[ecsFamilyLabel], labels[ecsTaskLabel], labels["com.amazonaws.ecs.cluster"], labels["com.docker.compose.project"] = "payment", "arn:aws:ecs:x", "prod", "x"
+	}
+	json.NewEncoder(w).Encode(map[string]any{"Id": imgID, "RepoTags": []string{tag}, "Config": map[string]any{"Env": []string{"API_TOKEN=x"}, "Labels": labels}})
 }
 
 func (f *fakeEngine) container(w http.ResponseWriter, ref string) {

@@ -249,14 +249,22 @@ func detachForm(s string) error {
 // reservedLabels are the gate's and those by which ECS knows its containers.
 var reservedLabels = []string{labelPrefix, "com.amazonaws.", "com.docker."}
 
+// reserved is the beginning of a label by which it is reserved; empty: it is not.
+func reserved(key string) string {
+	for _, p := range reservedLabels {
+		if strings.HasPrefix(strings.ToLower(key), p) {
+			return p
+		}
+	}
+	return ""
+}
+
 func label(key, value string) error {
 	if err := shaped(labelForm, "label")(key); err != nil {
 		return err
 	}
-	for _, p := range reservedLabels {
-		if strings.HasPrefix(strings.ToLower(key), p) {
-			return fmt.Errorf("labels %s… are reserved", p)
-		}
+	if p := reserved(key); p != "" {
+		return fmt.Errorf("labels %s… are reserved", p)
 	}
 	if len(value) > 4<<10 {
 		return fmt.Errorf("the value of %s is too long", key)
