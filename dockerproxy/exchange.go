@@ -60,6 +60,9 @@ func (x *exchange) run(ctx context.Context) error {
 	if err := x.place(); err != nil {
 		return err
 	}
+	if err := x.mayLookUp(); err != nil {
+		return err
+	}
 	err = op.serve(x)
 	if x.opened {
 		x.close(err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +39,33 @@ const farVersion = "1.51"
 
 // fromFar reports whether the other end is a jump server's gate.
 func (c *Caller) fromFar() bool { return c.Key != "" }
+
+// lookers are the actions that need to know of a container, or of an image: whoever
+// may do none of them has nothing to look up.
+var lookers = struct{ container, image []policy.Action }{
+	container: []policy.Action{policy.DockerPs, policy.DockerLogs, policy.DockerStats, policy.DockerInspect, policy.DockerExec,
+		policy.DockerRun, policy.DockerCreate, policy.DockerStart, policy.DockerStop, policy.DockerRm},
+	image: []policy.Action{policy.DockerImages, policy.DockerInspect, policy.DockerRun, policy.DockerCreate, policy.DockerPull},
+}
+
+// mayLookUp refuses a jump server's caller who may do nothing here with what is
+// looked up, before the Engine is asked: a key that is trusted opens the door, and
+// must not tell what is behind it.
+func (x *exchange) mayLookUp() error {
+	needs := lookers.container
+	switch {
+	case !x.conn.caller.fromFar():
+		return nil
+	case strings.Contains(x.op.pattern, "images/{name}"):
+		needs = lookers.image
+	case !strings.Contains(x.op.pattern, "containers/{ref}"):
+		return nil
+	}
+	if slices.ContainsFunc(needs, x.possible) {
+		return nil
+	}
+	return x.permitAnywhere(cmp.Or(x.op.action, needs[0]))
+}
 
 // outlook is what a jump server's gate has to know of a container, and no more.
 type outlook struct {
@@ -113,6 +141,9 @@ type known struct {
 func (x *exchange) lookupFar(ref string) (*target, error) {
 	if t := x.gate.recall(ref); t != nil {
 		return t, nil
+	}
+	if !slices.ContainsFunc(lookers.container, x.possible) {
+		return nil, noSuchContainer(ref) // the host's gate would not say more
 	}
 	raw, _, err := x.fetch(&ask{method: http.MethodGet, path: "/jumpsuite/containers/" + ref})
 	if err != nil {

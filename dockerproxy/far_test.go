@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"jumpsuite/internal/audit"
+	"jumpsuite/policy"
 )
 
 // twoGates are a jump server's and a host's, with a made-up Engine behind them.
@@ -72,6 +73,60 @@ func TestALookUpNeedsNoRightAndShowsNothing(t *testing.T) {
 			t.Errorf("what was refused at the jump server has reached the host: %+v", e)
 		}
 	}
+}
+
+// A key that is trusted opens the door. What is behind it is for who may do
+// something there: not even whether it is there is told to others.
+func TestWhoMayDoNothingLooksNothingUp(t *testing.T) {
+	for name, text := range map[string]string{
+		"a key of which the policy says nothing":     strings.Replace(testPolicy, `keys: ["*"]`, `keys: ["ed25519:`+strings.Repeat("A", 43)+`"]`, 1),
+		"a key that may be used in another one only": strings.Replace(testPolicy, `environments: ["*"]`, `environments: [prod]`, 1),
+		"a caller of whom no rule says anything":     strings.ReplaceAll(testPolicy, "user:dev", "user:somebody"),
+		"nobody but who may ask for the version":     strings.ReplaceAll(strings.ReplaceAll(testPolicy, "user:dev", "user:somebody"), "rules:", "rules:\n  - {name: v, effect: allow, principals: [user:dev], actions: [docker.version], environments: [test]}"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			engine := newFakeEngine(t)
+			h := newHarness(t, engine.socket, "test")
+			if h.host != nil {
+				h.gate = h.host
+			}
+			h.gate.SetPolicy(mustPolicy(t, text))
+			socket := h.serveAs("far", Caller{UID: 1001, Principal: principal("dev", "jump1")})
+			for _, what := range []string{
+				get("/v1.51/jumpsuite/containers/%s"), get("/v1.51/jumpsuite/images/lab/%s/json"), get("/v1.51/containers/%s/json"),
+				strings.Replace(get("/v1.51/containers/%s/logs?stdout=1"), "Host: x", "Host: x\r\nX-Jumpsuite-Outlook: 1", 1),
+				post("/v1.51/containers/%s/exec", someExec), post("/v1.51/containers/%s/start", ""), get("/v1.51/images/lab/%s/json"),
+			} {
+				var told []string
+				for _, ref := range []string{"web", "nosuch"} {
+					a := exchangeRaw(t, socket, strings.ReplaceAll(what, "%s", ref))
+					if a.status != http.StatusForbidden || a.header.Get(outlookHeader) != "" {
+						t.Errorf("%q of %s: got %d %s", what, ref, a.status, a.body)
+					}
+					told = append(told, a.body)
+				}
+				if told[0] != told[1] {
+					t.Errorf("what is there and what is not are told apart: %q", told)
+				}
+			}
+			if got := slices.DeleteFunc(engine.requests(), func(r string) bool { return strings.Contains(r, "_ping") }); len(got) > 0 {
+				t.Errorf("the Engine was asked %q", got)
+			}
+			if events := h.hostOrOnly().all(); len(events) != 14 || slices.ContainsFunc(events, func(e audit.Event) bool { return e.Verdict != audit.Deny }) {
+				t.Errorf("on record are %d: %+v", len(events), events)
+			}
+		})
+	}
+}
+
+func principal(user, key string) policy.Principal { return policy.Principal{User: user, Key: key} }
+
+// hostOrOnly is the log of the gate that has the Engine.
+func (h *harness) hostOrOnly() *auditLog {
+	if h.hostLog != nil {
+		return h.hostLog
+	}
+	return h.log
 }
 
 func TestTheHostsRefusalIsTold(t *testing.T) {
