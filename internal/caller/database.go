@@ -1,15 +1,12 @@
 package caller
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
-	"time"
 
 	"jumpsuite/internal/cli"
 )
@@ -45,14 +42,10 @@ func (d database) verify(ctx context.Context, c claim) (*Caller, error) {
 // Every command pays for this. Where the files are not all there is, it takes two
 // processes side by side, and groupNames a third.
 func (d database) verifyNumbers(ctx context.Context, c claim) (*Caller, error) {
-	gids := make(chan answer, 1)
-	go func() {
-		list, err := d.gids(ctx, c)
-		gids <- answer{list, err}
-	}()
+	gids := d.askGIDs(c) // the slower one
 	users, err := d.users(ctx, strconv.Itoa(c.uid), c.name)
-	groups := <-gids
-	if err := errors.Join(err, groups.err); err != nil {
+	groups, err2 := gids(ctx)
+	if err := errors.Join(err, err2); err != nil {
 		return nil, unresolved(c, err)
 	}
 	byID, byName := users[0], users[1]
@@ -60,12 +53,7 @@ func (d database) verifyNumbers(ctx context.Context, c claim) (*Caller, error) {
 		return nil, unresolved(c, fmt.Errorf("uid %d is %s with group %d, and %s is uid %d with group %d",
 			c.uid, byID.name, byID.gid, c.name, byName.uid, byName.gid))
 	}
-	return &Caller{UID: c.uid, GID: c.gid, Name: c.name, Home: byID.home, GIDs: groups.gids}, nil
-}
-
-type answer struct {
-	gids []int
-	err  error
+	return &Caller{UID: c.uid, GID: c.gid, Name: c.name, Home: byID.home, GIDs: groups}, nil
 }
 
 func unresolved(c claim, err error) error {
@@ -151,8 +139,8 @@ func (d database) lines(ctx context.Context, kind, file string, keys ...string) 
 	if _, err := os.Stat(d.getent); errors.Is(err, os.ErrNotExist) {
 		return fileLines(kind, file, keys)
 	}
-	out, err := ask(ctx, d.getent, append([]string{"--", kind}, keys...)...)
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == 2 {
+	out, err := ask(d.getent, append([]string{"--", kind}, keys...)...).answer(ctx)
+	if err == exitStatus(2) {
 		return nil, fmt.Errorf("%s %q: %w", kind, keys, errNotFound)
 	}
 	if err != nil {
@@ -197,14 +185,24 @@ func fileLine(text, key string) (string, bool) {
 }
 
 // gids are all groups of the caller, the primary one first.
-func (d database) gids(ctx context.Context, c claim) (gids []int, err error) {
+func (d database) gids(ctx context.Context, c claim) ([]int, error) { return d.askGIDs(c)(ctx) }
+
+// askGIDs asks for them; the answer has to be fetched.
+func (d database) askGIDs(c claim) (answer func(context.Context) ([]int, error)) {
 	if gids, ok := d.gidsInFiles(c); ok {
-		return gids, nil
+		return func(context.Context) ([]int, error) { return gids, nil }
 	}
-	out, err := ask(ctx, d.id, "-G", "--", c.name)
-	if err != nil {
-		return nil, fmt.Errorf("id -G %q: %w", c.name, err)
+	asked := ask(d.id, "-G", "--", c.name)
+	return func(ctx context.Context) ([]int, error) {
+		out, err := asked.answer(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("id -G %q: %w", c.name, err)
+		}
+		return parseGIDs(out, c)
 	}
+}
+
+func parseGIDs(out string, c claim) (gids []int, err error) {
 	for _, f := range strings.Fields(out) {
 		gid, err := id(f)
 		if err != nil {
@@ -216,46 +214,6 @@ func (d database) gids(ctx context.Context, c claim) (gids []int, err error) {
 		return nil, fmt.Errorf("id -G %q does not start with the group %d", c.name, c.gid)
 	}
 	return gids, nil
-}
-
-// maxAnswer of a tool, in bytes: a user in thousands of groups fits.
-const maxAnswer = 1 << 20
-
-// ask runs one of the system's tools with nothing of ours in its environment.
-func ask(ctx context.Context, path string, args ...string) (string, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	out := &bounded{full: func() { cancel(errTooLong) }}
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env = []string{}
-	cmd.Dir = "/"
-	cmd.Stdout = out
-	cmd.WaitDelay = time.Second
-	err := cmd.Run()
-	switch {
-	case errors.Is(context.Cause(ctx), errTooLong):
-		return "", errTooLong
-	case ctx.Err() != nil:
-		return "", errors.New("no answer in time")
-	}
-	return out.text.String(), err
-}
-
-var errTooLong = errors.New("answer too long")
-
-// bounded keeps what a tool says, and calls full when that is too much. It has
-// no ReadFrom: with bytes.Buffer's, io.Copy would go around Write.
-type bounded struct {
-	text bytes.Buffer
-	full func()
-}
-
-func (b *bounded) Write(p []byte) (int, error) {
-	if b.text.Len()+len(p) > maxAnswer {
-		b.full()
-		return 0, errTooLong
-	}
-	return b.text.Write(p)
 }
 
 // GroupExists reports why a group that a policy names cannot be resolved, or nil.
