@@ -32,6 +32,7 @@ type seen struct {
 	Ignored  []string
 	WriteErr string // of a file of 100 kB
 	Again    bool   // a second Enter says the same
+	Group    string // control group
 }
 
 // TestMain makes this test binary the privileged binary that sudo starts.
@@ -67,6 +68,8 @@ func look() {
 			s.Ignored = append(s.Ignored, sig.String())
 		}
 	}
+	groups, _ := os.ReadFile("/proc/self/cgroup")
+	s.Group = unifiedGroup(string(groups))
 	f, err := os.CreateTemp("/tmp", "caller-test")
 	if err == nil {
 		_, err = f.Write(make([]byte, 100_000))
@@ -279,6 +282,12 @@ func TestThisMachinesDatabase(t *testing.T) {
 // rule lets every variable pass. before is shell that the caller runs first.
 func underSudo(t *testing.T, user, before string, env ...string) seen {
 	t.Helper()
+	return underSudoIn(t, "", user, before, env...)
+}
+
+// underSudoIn is underSudo, called from a control group. Empty: that of the test.
+func underSudoIn(t *testing.T, group, user, before string, env ...string) seen {
+	t.Helper()
 	binary := needSudo(t)
 	script := before + "\nexec sudo -n " + strings.Join(env, " ") + " " + binary + " enter"
 	cmd := exec.Command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", script)
@@ -286,6 +295,9 @@ func underSudo(t *testing.T, user, before string, env ...string) seen {
 		cmd = exec.Command("sh", "-c", script)
 	}
 	cmd.Dir = "/tmp"
+	if group != "" {
+		cmd.SysProcAttr = startIn(t, group)
+	}
 	out, err := cmd.Output()
 	if err != nil {
 		exit, _ := err.(*exec.ExitError)

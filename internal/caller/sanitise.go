@@ -20,6 +20,9 @@ func sanitise() error {
 	if err := cleanEnvironment(); err != nil {
 		return err
 	}
+	if err := leaveGroup(); err != nil {
+		return err
+	}
 	debug.SetTraceback("none") // GOTRACEBACK was the caller's until now
 	unix.Umask(0o077)
 	if err := os.Chdir("/"); err != nil {
