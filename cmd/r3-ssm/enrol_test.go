@@ -9,6 +9,7 @@ import (
 
 	"jumpsuite/internal/cli"
 	"jumpsuite/internal/keys"
+	"jumpsuite/internal/lab/world"
 )
 
 func TestAHostAndAJumpServerGetToKnowEachOther(t *testing.T) {
@@ -60,5 +61,41 @@ func TestAHostAndAJumpServerGetToKnowEachOther(t *testing.T) {
 		if err := enrols(tt.role, tt.instance, more...); err == nil || !strings.Contains(err.Error(), tt.want) || cli.ExitCode(err) != cli.ExitUsage {
 			t.Errorf("%s %s: got %v, want %q", tt.role, tt.instance, err, tt.want)
 		}
+	}
+}
+
+// A jump server's role may not publish: an administrator is told what to run, and
+// the hosts' keys come all the same.
+func TestAJumpServerThatMayNotPublishFetches(t *testing.T) {
+	l := startLab(t, "")
+	dir := t.TempDir()
+	enrols := func(role, instance string) error {
+		args := []string{"r3-ssm", "enrol", "--cluster", "prod", "--role", role, "--instance", instance, "--keys", filepath.Join(dir, instance)}
+		return run(t.Context(), args, cli.Stdio{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard})
+	}
+	if err := enrols("host", first); err != nil {
+		t.Fatal(err)
+	}
+	l.AddFault(world.Fault{Operation: "PutParameter", Error: "denied"})
+	err := enrols("jump-server", second)
+	own, kerr := keys.Store{Dir: filepath.Join(dir, second), Owner: os.Geteuid()}.Public()
+	if kerr != nil {
+		t.Fatal(kerr)
+	}
+	var out strings.Builder
+	cli.Report(&out, "r3-ssm", err)
+	for _, want := range []string{"publish this machine's keys as /jumpsuite/prod/jump-servers/" + second, "hint: somebody who may runs, anywhere: aws ssm put-parameter --region ",
+		" --type String --overwrite --name /jumpsuite/prod/jump-servers/" + second + " --value '" + string(own[0]) + "'"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not said: %s", want, out.String())
+		}
+	}
+	there, kerr := keys.Store{Dir: filepath.Join(dir, first), Owner: os.Geteuid()}.Public()
+	if kerr != nil {
+		t.Fatal(kerr)
+	}
+	set, kerr := keys.Store{Dir: filepath.Join(dir, second), Admin: dir, Owner: os.Geteuid()}.Load(keys.Hosts)
+	if kerr != nil || !set.TrustsAs(there[0], first) {
+		t.Errorf("the host is not known: %v", kerr)
 	}
 }

@@ -22,13 +22,13 @@ import (
 // The IAM policies that we ship allow what the code calls, and nothing else.
 func TestTheIAMPoliciesAreWhatTheCodeCalls(t *testing.T) {
 	for _, tt := range []struct {
-		file     string
+		files    string
 		packages []string
 		besides  []string // asked for by no operation of the SDK, or by others with what we give them
 		not      []string // operations that only are called alike
 	}{
 		{
-			"jump-server.json",
+			"jump-server.json jump-server-publish.json",
 			[]string{"cmd/r3-ssm", "cmd/r3-container", "cmd/show-ecs-service-status", "internal/session", "internal/enrol", "internal/access", "internal/awsconfig", "ecsstatus", "deployer"},
 			[]string{"iam:PassRole", "ssmmessages:OpenDataChannel"},
 			[]string{"ecr:TagResource", "logs:TagResource"},
@@ -40,15 +40,32 @@ func TestTheIAMPoliciesAreWhatTheCodeCalls(t *testing.T) {
 			nil,
 		},
 	} {
-		t.Run(tt.file, func(t *testing.T) {
+		t.Run(tt.files, func(t *testing.T) {
 			want := append(calls(t, tt.packages), tt.besides...)
 			want = slices.DeleteFunc(want, func(s string) bool { return slices.Contains(tt.not, s) })
 			slices.Sort(want)
-			got := allowed(t, tt.file)
-			if !slices.Equal(got, slices.Compact(want)) {
+			var got []string
+			for _, file := range strings.Fields(tt.files) {
+				got = append(got, allowed(t, file)...)
+			}
+			slices.Sort(got)
+			if got = slices.Compact(got); !slices.Equal(got, slices.Compact(want)) {
 				t.Errorf("the policy allows\n%s\nthe code calls\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
 		})
+	}
+}
+
+// R3-ssm has the jump server's role. Who takes it over must not be able to enrol a
+// jump server's key of his own: the right to publish them is apart.
+func TestAJumpServersRolePublishesNoKeys(t *testing.T) {
+	for _, action := range allowed(t, "jump-server.json") {
+		if strings.Contains(action, "*") || strings.HasSuffix(action, "Parameter") {
+			t.Errorf("the role of jump servers has %s", action)
+		}
+	}
+	if got := allowed(t, "jump-server-publish.json"); !slices.Equal(got, []string{"ssm:DeleteParameter", "ssm:PutParameter"}) {
+		t.Errorf("what publishes them has %s", got)
 	}
 }
 
@@ -107,7 +124,7 @@ func allowed(t *testing.T, file string) (list []string) {
 		Statement []struct {
 			Sid, Effect string
 			Action      any
-			Resource    string
+			Resource    any // a text or a list
 			Condition   map[string]map[string]string
 		}
 	}

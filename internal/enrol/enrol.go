@@ -83,8 +83,8 @@ func (m Machine) others() keys.Role {
 }
 
 // Run publishes this machine's keys where they are not as they are, and puts the
-// others' in place for whoever trusts them. When the others' cannot be had, those
-// that were fetched before stay.
+// others' in place for whoever trusts them, also where it may not publish. When the
+// others' cannot be had, those that were fetched before stay.
 func (m Machine) Run(ctx context.Context) error {
 	if err := m.check(); err != nil {
 		return err
@@ -93,10 +93,8 @@ func (m Machine) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := m.publish(ctx, all[m.own()]); err != nil {
-		return err
-	}
-	return m.Store.Fetched(m.others(), m.place(), m.entries(all))
+	published := m.publish(ctx, all[m.own()])
+	return errors.Join(published, m.Store.Fetched(m.others(), m.place(), m.entries(all)))
 }
 
 // fetch reads all there is of the cluster, by name.
@@ -131,9 +129,29 @@ func (m Machine) publish(ctx context.Context, published string) error {
 		Name: aws.String(m.own()), Value: aws.String(value), Type: types.ParameterTypeString, Overwrite: aws.Bool(true),
 	})
 	if err != nil {
-		return fmt.Errorf("publish this machine's keys as %s: %w", m.own(), err)
+		return &PublishError{Name: m.own(), Value: value, Region: m.Region, Err: err}
 	}
 	return nil
+}
+
+// PublishError is a machine's keys that could not be published. A jump server may
+// not do that by itself, as packaging/iam has it: an administrator does, who has the
+// right to, once for each key.
+type PublishError struct {
+	Name, Value, Region string
+	Err                 error
+}
+
+func (e *PublishError) Error() string {
+	return fmt.Sprintf("publish this machine's keys as %s: %v", e.Name, e.Err)
+}
+
+// Unwrap is what AWS said.
+func (e *PublishError) Unwrap() error { return e.Err }
+
+// Hint is what to do about it.
+func (e *PublishError) Hint() string {
+	return fmt.Sprintf("somebody who may runs, anywhere: aws ssm put-parameter --region %s --type String --overwrite --name %s --value '%s'", e.Region, e.Name, e.Value)
 }
 
 func join(ids []tunnel.KeyID) string {
