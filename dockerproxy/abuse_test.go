@@ -1,6 +1,7 @@
 package dockerproxy
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -303,6 +304,43 @@ func TestAnImageCannotPassAContainerOffAsECSs(t *testing.T) {
 	}
 	if _, there := sent.Labels["maintainer"]; there {
 		t.Error("a label of the image that is not reserved was set")
+	}
+}
+
+// An image can make the Engine copy for minutes, and whoever may run images can
+// make such a one.
+func TestACreateThatTakesLongKeepsNobodyWaiting(t *testing.T) {
+	f := newFakeEngine(t)
+	begun, end := make(chan bool), make(chan bool)
+	h := newHarness(t, engineThat(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if bytes.Contains(body, []byte("lab/slow:1")) {
+			close(begun)
+			<-end
+		}
+		f.ServeHTTP(w, r)
+	}), "test")
+	h.gate.SetPolicy(mustPolicy(t, strings.Replace(testPolicy, "containers: 20", "containers: 1", 1)))
+	dev, other := h.socket("dev"), h.socket("other")
+	slow, quick := make(chan answered, 1), make(chan answered, 1)
+	go func() { slow <- exchangeRaw(t, dev, create(`{"Image":"lab/slow:1"}`)) }()
+	<-begun
+	go func() { quick <- exchangeRaw(t, other, create(`{"Image":"lab/web:1"}`)) }()
+	select {
+	case a := <-quick:
+		if a.status != http.StatusCreated {
+			t.Errorf("another's: got %d %s, want 201", a.status, a.body)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("another's create waits for it")
+	}
+	if a := exchangeRaw(t, dev, create(`{"Image":"lab/web:1"}`)); a.status != http.StatusTooManyRequests {
+		t.Errorf("one more of the same caller: got %d %s, want 429", a.status, a.body)
+	}
+	close(end)
+	if a := <-slow; a.status != http.StatusCreated {
+		t.Errorf("got %d %s, want 201", a.status, a.body)
 	}
 }
 

@@ -480,12 +480,15 @@ func markAsOurs(c *container.Config, le *lease, image *foundImage) {
 
 // makeContainer writes the lease, then makes the container, then files the lease
 // under the container's id: whatever happens in between, it is known whose it is.
-// The answer is written without the lock, since a caller may never read it.
+// Only the first needs the lock: the lease counts from then on. The Engine may take
+// long, if it has to copy what an image has where a volume goes, and a caller may
+// never read the answer.
 func (x *exchange) makeContainer(c *container.CreateRequest, le *lease, image *foundImage, unlock func()) error {
 	leases := x.gate.Leases
 	if err := leases.write(le.Number, le); err != nil {
 		return unavailable("%v", err)
 	}
+	unlock()
 	query := url.Values{}
 	if name := x.query.Get("name"); name != "" {
 		query.Set("name", name)
@@ -510,7 +513,6 @@ func (x *exchange) makeContainer(c *container.CreateRequest, le *lease, image *f
 		return x.unmake(le, err)
 	}
 	x.event.Resource.Container = made.ID
-	unlock()
 	return x.replyJSON(ans.status, made)
 }
 
