@@ -1,6 +1,6 @@
 // Package caller finds out who called a privileged command through sudo, and
 // takes away what that person could have planted: environment, umask, working
-// directory, resource limits, ignored signals, a control group of his own.
+// directory, resource limits, rank, ignored signals, a control group of his own.
 //
 // Only sudo makes a caller: SUDO_UID, SUDO_GID and SUDO_USER must be there and
 // agree with the user database, or nothing is done. The database is asked the

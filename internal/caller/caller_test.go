@@ -33,6 +33,7 @@ type seen struct {
 	WriteErr string // of a file of 100 kB
 	Again    bool   // a second Enter says the same
 	Group    string // control group
+	Ranks    []rank // of all threads
 }
 
 // TestMain makes this test binary the privileged binary that sudo starts.
@@ -68,6 +69,7 @@ func look() {
 			s.Ignored = append(s.Ignored, sig.String())
 		}
 	}
+	s.Ranks = allRanks()
 	groups, _ := os.ReadFile("/proc/self/cgroup")
 	s.Group = unifiedGroup(string(groups))
 	f, err := os.CreateTemp("/tmp", "caller-test")
@@ -400,9 +402,12 @@ func TestUnderRealSudoTheCallersLimitsDoNotHold(t *testing.T) {
 	}
 }
 
-// mayRaise reports whether root may raise hard limits here (CAP_SYS_RESOURCE,
-// bit 24); in many containers it may not.
-func mayRaise(t *testing.T) bool {
+// mayRaise reports whether root may raise hard limits here; in many containers it
+// may not.
+func mayRaise(t *testing.T) bool { return capable(t, unix.CAP_SYS_RESOURCE) }
+
+// capable reports whether root has a capability here.
+func capable(t *testing.T, number int) bool {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		t.Fatal(err)
@@ -410,7 +415,7 @@ func mayRaise(t *testing.T) bool {
 	for line := range strings.Lines(string(status)) {
 		var caps uint64
 		if n, _ := fmt.Sscanf(line, "CapEff: %x", &caps); n == 1 {
-			return caps&(1<<24) != 0
+			return caps&(1<<number) != 0
 		}
 	}
 	return false

@@ -23,6 +23,9 @@ func sanitise() error {
 	if err := leaveGroup(); err != nil {
 		return err
 	}
+	if err := takeRank(); err != nil {
+		return err
+	}
 	debug.SetTraceback("none") // GOTRACEBACK was the caller's until now
 	unix.Umask(0o077)
 	if err := os.Chdir("/"); err != nil {
