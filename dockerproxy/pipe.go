@@ -129,6 +129,11 @@ const (
 	lull   = 200 * time.Microsecond // unless this long nothing comes;
 	gather = 500 * time.Microsecond // then more is waited for, after each
 
+	// Lines of a few kilobytes come to this many bytes within gather. Of short ones the
+	// Engine's socket holds less, since the kernel counts what each takes of it, and
+	// waiting longer would hold the Engine up.
+	longLines = 16 << 10
+
 	// On a stream that others converse on only large pieces count. They take the
 	// Engine longer: on a busy host a millisecond goes by between two.
 	bulkPiece = 4 << 10 // bytes
@@ -140,10 +145,15 @@ const (
 	shortPause, longPause = 250 * time.Microsecond, 2 * time.Millisecond
 )
 
-// passed notes a piece of n bytes that was passed on, and waits in a burst.
+// passed notes a piece of n bytes that was passed on, and waits in a burst: as long as
+// for bulk where lines are long.
 func (m *meter) passed(n int) {
-	if m.worthIt(n, time.Now(), lull) {
+	switch {
+	case !m.worthIt(n, time.Now(), lull):
+	case n < longLines:
 		m.wait(gather)
+	default:
+		m.wait(m.adapt(n))
 	}
 }
 
