@@ -24,6 +24,7 @@ const (
 	privID = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 	stopID = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
 	newID  = "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+	seerID = "5555555555555555555555555555555555555555555555555555555555555555"
 	execID = "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
 )
 
@@ -127,7 +128,7 @@ func (f *fakeEngine) image(w http.ResponseWriter, name string) {
 }
 
 func (f *fakeEngine) container(w http.ResponseWriter, ref string) {
-	ids := map[string]string{"web": webID, webID: webID, "priv": privID, privID: privID, "stopped": stopID, stopID: stopID, newID: newID}
+	ids := map[string]string{"web": webID, webID: webID, "priv": privID, privID: privID, "stopped": stopID, stopID: stopID, newID: newID, "seer": seerID, "blind": seerID, seerID: seerID}
 	id, ok := ids[ref]
 	if !ok {
 		w.WriteHeader(http.StatusNotFound)
@@ -138,7 +139,7 @@ func (f *fakeEngine) container(w http.ResponseWriter, ref string) {
 		"Id": id, "Name": "/" + ref, "Image": imgID, "Args": []string{"--db-password", "hunter2"},
 		"State":      map[string]any{"Status": "running", "Running": id == webID, "StartedAt": "2026-01-02T03:04:05Z"},
 		"Config":     map[string]any{"Image": "lab/web:1", "Env": []string{"DB_PASSWORD=hunter2", "PLAIN=seen"}, "Labels": map[string]string{ecsFamilyLabel: "web"}},
-		"HostConfig": map[string]any{"Privileged": id == privID, "NetworkMode": "default"},
+		"HostConfig": map[string]any{"Privileged": id == privID, "NetworkMode": "default", "PidMode": map[bool]string{true: "host"}[id == seerID]},
 		"Mounts":     []any{},
 	})
 }
