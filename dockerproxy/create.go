@@ -7,8 +7,6 @@ import (
 	"math"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +15,6 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
-	"golang.org/x/sys/unix"
 
 	"jumpsuite/internal/audit"
 	"jumpsuite/policy"
@@ -348,31 +345,6 @@ func (x *exchange) checkVolume(name string) error {
 		return forbidden("", "volume %s is no plain volume: its driver has options", name)
 	}
 	return nil
-}
-
-// checkBind makes sure that a listed path is what it looks like: no link on the
-// way, and nothing above it that somebody but root can exchange. The Engine
-// resolves it once more, which is safe only if that holds.
-func checkBind(source string) error {
-	fd, err := unix.Openat2(unix.AT_FDCWD, source, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if err != nil {
-		return forbidden("", "the host's path %s cannot be mounted: %v", source, err)
-	}
-	unix.Close(fd)
-	for dir := filepath.Dir(source); ; dir = filepath.Dir(dir) {
-		var st unix.Stat_t
-		if err := unix.Lstat(dir, &st); err != nil {
-			return forbidden("", "the host's path %s cannot be mounted: %v", source, err)
-		}
-		if st.Uid != 0 || os.FileMode(st.Mode)&0o022 != 0 {
-			return forbidden("", "the host's path %s cannot be mounted: %s is not root's alone to change", source, dir)
-		}
-		if dir == "/" {
-			return nil
-		}
-	}
 }
 
 // furnish sets what is the gate's to set: caps, confinement, labels. What the

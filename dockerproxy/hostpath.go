@@ -148,7 +148,7 @@ func (i *interior) close() { unix.Close(i.root) }
 // hostPaths are the paths by which the host has what is mounted at a path in the
 // container.
 func (i *interior) hostPaths(destination string) ([]string, error) {
-	fd, err := unix.Openat2(i.root, destination, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
+	fd, err := openWithin(i.root, destination)
 	if err != nil {
 		return nil, err
 	}
