@@ -209,6 +209,8 @@ func (r *tape) Input(p []byte) error {
 }
 
 func (r *tape) Resize(columns, rows int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.size = fmt.Sprint(columns, "x", rows)
 	return nil
 }
@@ -216,6 +218,8 @@ func (r *tape) Resize(columns, rows int) error {
 func (r *tape) Failed() <-chan struct{} { return r.failed }
 
 func (r *tape) Close() (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.closed = true
 	return "sum", nil
 }
@@ -239,6 +243,8 @@ func TestWhereSessionsAreRecorded(t *testing.T) {
 			last := e[len(e)-1]
 			return last.Kind == audit.Close && last.Result.Recording == "sum" && last.ID == told.ID
 		})
+		rec.mu.Lock()
+		defer rec.mu.Unlock()
 		if rec.out.String() != "typed" || rec.in.String() != "typed" || !rec.closed {
 			t.Errorf("recorded %q and %q, closed %v", rec.out.String(), rec.in.String(), rec.closed)
 		}
