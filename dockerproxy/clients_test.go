@@ -2,6 +2,7 @@ package dockerproxy
 
 import (
 	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -33,4 +34,34 @@ func TestOtherClientsAreUnderstood(t *testing.T) {
 			t.Errorf("%.70q: got %d %s, the Engine was asked %s; want %d, %q", tt.raw, a.status, a.body, asked, tt.want, tt.asks)
 		}
 	}
+}
+
+// Why an upgrade is refused is in the body of the answer. Docker's CLI reads no more
+// than its status (docker/client, hijack.go); its library for Python shows it all.
+func TestWhyAnUpgradeIsRefusedIsThereForWhoReadsIt(t *testing.T) {
+	h := newHarness(t, newFakeEngine(t).socket, "test")
+	const why = "attach is for containers that you made or started here"
+	t.Run("a socket", func(t *testing.T) {
+		a := exchangeRaw(t, h.socket("dev"), post("/v1.41/containers/web/attach?stream=1&stdout=1", "", upgradeTCP))
+		if a.status != http.StatusForbidden || !strings.Contains(a.body, why) || a.header.Get("Content-Type") != "application/json" {
+			t.Errorf("got %d %v %q, want 403, JSON and the reason", a.status, a.header, a.body)
+		}
+	})
+	t.Run("docker", func(t *testing.T) {
+		for _, cli := range dockerCLIs(t) {
+			d := docker{t: t, path: cli, socket: h.socket("dev"), home: t.TempDir()}
+			d.expect("", "unable to upgrade to tcp, received 403", 1, "attach", "--no-stdin", "web")
+		}
+	})
+	t.Run("Python", func(t *testing.T) {
+		if err := exec.Command("python3", "-c", "import docker").Run(); err != nil {
+			t.Skip("no library of docker's for Python (python3-docker)")
+		}
+		script := `import docker, sys
+docker.APIClient(base_url="unix://" + sys.argv[1], version="1.41").attach_socket("web")`
+		out, err := exec.CommandContext(t.Context(), "python3", "-c", script, h.socket("dev")).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), why) {
+			t.Errorf("got %v, %s, want the reason", err, out)
+		}
+	})
 }

@@ -181,7 +181,9 @@ func (c *connection) fail(x *exchange, err error) bool {
 		c.gate.tell(c.caller, r.Error())
 	}
 	goesOn := r.Status == http.StatusNotFound && x.op != nil && !x.last
-	if c.refuse(r, x.header, !goesOn) != nil {
+	// Docker's CLI 20.10 takes an answer to an upgrade that announces the connection's
+	// end for the stream, whatever its status is.
+	if c.refuse(r, x.header, !goesOn && !x.req.upgrade) != nil {
 		return false
 	}
 	if !goesOn {
