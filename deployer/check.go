@@ -72,6 +72,9 @@ func (a *attempt) checkHosts(ctx context.Context) []error {
 	return append(found, a.checkRoom(hosts, n, more))
 }
 
+// The capacity providers are the service's own: one that was created without any has those
+// of its cluster's default strategy written into it then (doc comments of
+// CreateServiceInput.CapacityProviderStrategy and Service.CapacityProviderStrategy).
 func (a *attempt) checkRoom(hosts []host, n need, more bool) error {
 	s := situationOf(a.now.Service, a.r.Strategy)
 	if n.interfaces && surge(s) > 0 {

@@ -20,7 +20,7 @@ import (
 // once or in steps; the old ones stay for the bake time. Such a deployment is
 // not judged by its tasks: it has succeeded when ECS says so of the service
 // deployment (doc comment of ServiceDeployment.LifecycleStage). The tasks only tell
-// that it will not; ECS's circuit breaker does not look at it. Its roll-back is ECS's
+// that it will not; ECS's circuit breaker looks at BLUE_GREEN alone. Its roll-back is ECS's
 // own too: as long as the old tasks are there, it only puts the traffic back.
 
 // rollout reads the service deployment of the goal's; nil if ECS does not show it yet.

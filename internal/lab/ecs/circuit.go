@@ -38,11 +38,12 @@ func (d *deployment) resets() bool {
 	return b == nil || b.ResetOnHealthyTask == nil || *b.ResetOnHealthyTask
 }
 
-// monitored reports whether the circuit breaker looks at the deployment: it "can
-// only be used for services using the rolling update" (doc comment of
-// DeploymentConfiguration).
+// monitored reports whether the circuit breaker looks at the deployment: at those of
+// rolling updates and of blue/green (developer guide, "Amazon ECS deployment failure
+// detection"; the SDK's comment of DeploymentConfiguration still says rolling alone).
 func (d *deployment) monitored() bool {
-	return d.status == "PRIMARY" && d.state == types.DeploymentRolloutStateInProgress && breakerOf(d.service.config) != nil && d.service.rolls() && !stagedStrategy(d.service.config.Strategy)
+	return d.status == "PRIMARY" && d.state == types.DeploymentRolloutStateInProgress && breakerOf(d.service.config) != nil && d.service.rolls() &&
+		(!stagedStrategy(d.service.config.Strategy) || d.service.config.Strategy == types.DeploymentStrategyBlueGreen)
 }
 
 // anyRunning tells the circuit breaker's second stage, in which a task of the
@@ -115,12 +116,16 @@ func (p *Plane) count(d *deployment) {
 // trip fails a deployment, and rolls back where that is configured and possible.
 func (p *Plane) trip(d *deployment) {
 	s := d.service
-	p.fail(d, "ECS deployment circuit breaker: tasks failed to start.")
-	p.tell(s, "(deployment "+d.id+") deployment failed: tasks failed to start.")
 	if r := d.rollout; r != nil {
 		r.breakerStatus = types.ServiceDeploymentRollbackMonitorsStatusTriggered
 		r.failures = d.breaker
 	}
+	if stagedStrategy(s.config.Strategy) && breakerOf(s.config).Rollback {
+		p.abandon(d, "the circuit breaker threshold was exceeded.")
+		return
+	}
+	p.fail(d, "ECS deployment circuit breaker: tasks failed to start.")
+	p.tell(s, "(deployment "+d.id+") deployment failed: tasks failed to start.")
 	if breakerOf(s.config).Rollback && s.completed != nil && s.completed != d {
 		p.rollBack(d, "Service deployment rolled back because the circuit breaker threshold was exceeded.")
 		return

@@ -199,10 +199,15 @@ func checkTags(tags []types.Tag, empty string) error {
 	if len(tags) > 50 {
 		return invalid("Too many tags: 50 are allowed per resource.")
 	}
+	keys := map[string]bool{}
 	for _, t := range tags {
 		if err := checkTag(t); err != nil {
 			return err
 		}
+		if keys[str(t.Key)] {
+			return invalid("Duplicate tag keys found. Please note that Tag keys are case sensitive.")
+		}
+		keys[str(t.Key)] = true
 	}
 	return nil
 }
@@ -214,13 +219,17 @@ func checkTag(t types.Tag) error {
 		return invalid("Tag keys must have between 1 and 128 characters.")
 	case len([]rune(str(t.Value))) > 256:
 		return invalid("Tag values can have at most 256 characters.")
-	case strings.HasPrefix(strings.ToLower(key), "aws:"):
+	case isAWS(key), isAWS(str(t.Value)):
 		return invalid("Some tags contain invalid values. The aws: prefix is reserved for AWS use.")
 	case !tagPattern.MatchString(key) || !tagPattern.MatchString(str(t.Value)):
 		return invalid("Some tags contain invalid characters. Valid characters: UTF-8 letters, spaces, numbers and _ . / = + - : @")
 	}
 	return nil
 }
+
+// isAWS reports whether a tag's key or value begins as only AWS's own may, in any
+// case (developer guide, "Tag restrictions").
+func isAWS(s string) bool { return strings.HasPrefix(strings.ToLower(s), "aws:") }
 
 var tagPattern = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
 

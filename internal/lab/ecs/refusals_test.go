@@ -98,6 +98,18 @@ func TestRequestsThatAWSRefuses(t *testing.T) {
 			_, err := r.RegisterTaskDefinition(r.ctx, &sdk.RegisterTaskDefinitionInput{Family: web, ContainerDefinitions: []types.ContainerDefinition{container}, Tags: []types.Tag{}})
 			return err
 		}},
+		{"a tag with a value of AWS's own", "InvalidParameterException", "aws:", func() error {
+			_, err := r.RegisterTaskDefinition(r.ctx, &sdk.RegisterTaskDefinitionInput{Family: web, ContainerDefinitions: []types.ContainerDefinition{container}, Tags: []types.Tag{{Key: web, Value: ptr("AWS:x")}}})
+			return err
+		}},
+		{"a tag twice", "InvalidParameterException", "Duplicate tag keys", func() error {
+			_, err := r.RegisterTaskDefinition(r.ctx, &sdk.RegisterTaskDefinitionInput{Family: web, ContainerDefinitions: []types.ContainerDefinition{container}, Tags: []types.Tag{{Key: web, Value: web}, {Key: web}}})
+			return err
+		}},
+		{"removing a tag of AWS's own", "InvalidParameterException", "aws:", func() error {
+			_, err := r.UntagResource(r.ctx, &sdk.UntagResourceInput{ResourceArn: ptr("arn:aws:ecs:eu-central-1:123456789012:service/lab/web"), TagKeys: []string{"aws:x"}})
+			return err
+		}},
 		{"a tag of AWS's own", "InvalidParameterException", "aws:", func() error {
 			_, err := r.RegisterTaskDefinition(r.ctx, &sdk.RegisterTaskDefinitionInput{Family: web, ContainerDefinitions: []types.ContainerDefinition{container}, Tags: []types.Tag{{Key: ptr("aws:x"), Value: web}}})
 			return err

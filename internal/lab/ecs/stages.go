@@ -265,7 +265,7 @@ func (r *round) hookEnded(d *deployment, i int) (rolledBack bool) {
 	}
 	r.setHook(d.rollout, i, status)
 	if bad {
-		r.abandon(d, string(lifecycleStages[d.stage.at]))
+		r.abandon(d, string(lifecycleStages[d.stage.at])+" lifecycle hook(s) failed.")
 	}
 	return bad
 }
@@ -277,9 +277,13 @@ func (p *Plane) setHook(r *rollout, i int, status types.DeploymentLifecycleHookS
 	r.updated = p.now()
 }
 
-// abandon rolls a staged deployment back because a hook of a stage said so.
-func (p *Plane) abandon(d *deployment, at string) {
-	p.rollBackOrStop(d, "Service deployment rolled back because "+at+" lifecycle hook(s) failed.")
+// abandon rolls a staged deployment back, of which the event has the whole reason: people
+// have shown "deployment failed: Service deployment rolled back because PRE_SCALE_UP
+// lifecycle hook(s) failed. …".
+func (p *Plane) abandon(d *deployment, why string) {
+	reason := "Service deployment rolled back because " + why
+	p.tell(d.service, "(deployment "+d.id+") deployment failed: "+reason)
+	p.rollBackOrStop(d, reason)
 }
 
 // rollBackOrStop rolls a deployment back; where there is nothing to roll back

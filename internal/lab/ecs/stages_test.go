@@ -126,10 +126,19 @@ func TestWhatRollsAStagedDeploymentBack(t *testing.T) {
 	}
 }
 
-// The circuit breaker is for rolling deployments: a new revision that never gets
-// up stays in SCALE_UP.
-func TestTheCircuitBreakerLeavesStagedDeploymentsAlone(t *testing.T) {
+// The circuit breaker is for rolling and for blue/green deployments: one in steps that never
+// gets up stays in SCALE_UP.
+func TestTheCircuitBreakerLooksAtBlueGreenDeploymentsToo(t *testing.T) {
 	r := newRig(t, with("    strategy: BLUE_GREEN\n    circuit-breaker: {enable: true, rollback: true}\n"))
+	former := *r.service("web").Deployments[0].Id
+	r.deploy("web", "web:broken")
+	r.until("the roll-back", func() bool { return r.rollout("web").Status == types.ServiceDeploymentStatusRollbackSuccessful })
+	r.event("web", "deployment failed: Service deployment rolled back because the circuit breaker threshold was exceeded.")
+	r.completed("web", former)
+}
+
+func TestTheCircuitBreakerLeavesLinearDeploymentsAlone(t *testing.T) {
+	r := newRig(t, with("    strategy: LINEAR\n    circuit-breaker: {enable: true, rollback: true}\n"))
 	r.deploy("web", "web:broken")
 	r.until("six failed starts", func() bool { return len(r.tasks("web", types.DesiredStatusStopped)) > 5 })
 	if o := r.rollout("web"); o.Status != types.ServiceDeploymentStatusInProgress || o.LifecycleStage != types.ServiceDeploymentLifecycleStageScaleUp {

@@ -29,6 +29,9 @@ func (p *Plane) UntagResource(_ context.Context, in *sdk.UntagResourceInput) (*s
 	if len(in.TagKeys) == 0 {
 		return nil, invalid("Tag keys can not be empty.")
 	}
+	if slices.ContainsFunc(in.TagKeys, isAWS) {
+		return nil, invalid("The aws: prefix is reserved for AWS use.")
+	}
 	return answer(&sdk.UntagResourceOutput{}, p.changeTags(str(in.ResourceArn), func(tags []types.Tag) ([]types.Tag, error) {
 		return slices.DeleteFunc(slices.Clone(tags), func(t types.Tag) bool { return slices.Contains(in.TagKeys, str(t.Key)) }), nil
 	}))
