@@ -278,6 +278,33 @@ func (k *keeper) came(s *ecsstatus.Service, j Journal) turn {
 	return cameUnclear
 }
 
+// takenBy tells, before something is done about a service, whether someone else has taken
+// it over, by the journal in its tags, with the service as it was last read. Where ECS
+// does not show the deployment of that journal, it is given the seconds that a read may
+// lag behind; one that is still not shown came before ours, and has gone.
+func (k *keeper) takenBy(ctx context.Context, s *ecsstatus.Service) (now *ecsstatus.Service, j Journal, taken bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settledAfter+noteTime)
+	defer cancel()
+	come := cameLast
+	_, _ = k.d.settle(ctx, func(ctx context.Context) (bool, error) {
+		if come == cameUnclear {
+			again, err := k.d.reader.Service(ctx, k.j.ContainerType)
+			if err != nil {
+				return false, err
+			}
+			s = again
+		}
+		theirs := false
+		if j, theirs = k.theirs(s); !theirs || j.State == StateAbandoned {
+			come = cameLast
+		} else {
+			come = k.came(s, j)
+		}
+		return come != cameUnclear, nil
+	})
+	return s, j, come == cameFirst
+}
+
 func (j Journal) tookOver() string {
 	switch {
 	case j.State == StateRollingBack || j.State == StateRolledBack:
@@ -418,8 +445,10 @@ func (k *keeper) last(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if j, theirs := k.theirs(s); theirs && j.State != StateAbandoned && k.came(s, j) != cameLast {
+	if _, _, taken := k.takenBy(ctx, s); taken {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTime)
+	defer cancel()
 	return k.tag(ctx)
 }

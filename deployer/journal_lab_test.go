@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"jumpsuite/deployer"
 	"jumpsuite/internal/cli"
@@ -123,6 +125,32 @@ func TestOfTwoJumpServersThatBeginTogetherOneGivesWay(t *testing.T) {
 	if n := p.count("UpdateService"); n > 2 {
 		t.Errorf("%d UpdateService", n)
 	}
+}
+
+// Of two who updated the service within milliseconds the other one's journal may be in the
+// tags, and its deployment, which came first, gone already: ours is the last, and is rolled
+// back when it fails.
+func TestTheJournalOfWhoCameFirstDoesNotKeepTheLastFromRollingBack(t *testing.T) {
+	p := play(t, strings.Replace(busyWorld, `tags: ["1", "2"]}`, `tags: ["1"]}, {repository: web, tags: ["2"], exit: 1, after: 2s}`, 1))
+	api := ecs.NewFromConfig(p.cfg)
+	p.d.Tell = func(e deployer.Event) {
+		p.events = append(p.events, e)
+		if e.Kind != deployer.Updated {
+			return
+		}
+		var tags []types.Tag
+		for key, value := range map[string]string{"deployment": strings.Repeat("0a", 16), "state": "updated " + e.Time.Format(time.RFC3339) + " 0123456789ab",
+			"to": "web:9", "how": "strategy=rolling deployment=ecs-svc/1"} {
+			tags = append(tags, types.Tag{Key: aws.String("jumpsuite:" + key), Value: aws.String(value)})
+		}
+		if _, err := api.TagResource(t.Context(), &ecs.TagResourceInput{ResourceArn: aws.String("arn:aws:ecs:eu-central-1:123456789012:service/prod/web"), Tags: tags}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := p.deploy(t.Context(), "web:2"); cli.ExitCode(err) != cli.ExitRolledBack {
+		t.Errorf("got %v, want 75", err)
+	}
+	p.ended(deployer.StateRolledBack)
 }
 
 func TestAHeldContainerTypeIsTakenOverWhenItsProcessIsSilent(t *testing.T) {

@@ -25,10 +25,11 @@ func (a *attempt) rollBack(ctx context.Context, why Verdict) error {
 	if err != nil {
 		return a.notRolledBack(why, err.Error(), a.byHand())
 	}
+	now, j, taken := a.d.keeper.takenBy(ctx, now)
 	if v := takenOver(a.goal, now); v.Outcome != Going {
 		return a.leave(ctx, why, v)
 	}
-	if j, theirs := a.d.keeper.theirs(now); theirs && j.State != StateAbandoned && a.d.keeper.came(now, j) != cameLast {
+	if taken {
 		return a.overtaken(Verdict{Outcome: Superseded, Other: j.Deployment, Reason: j.tookOver()})
 	}
 	if a.askECS(ctx, why, now) {

@@ -403,3 +403,96 @@ func (x execution) check(command string, code int, out string) {
 		x.fail("the journal says %s\n%s", j.State, out)
 	}
 }
+
+// gate holds the calls of an operation back until as many processes as it waits for have
+// made theirs: they are at the same place then.
+type gate struct {
+	operation string
+	mu        sync.Mutex
+	waiting   int
+	open      chan struct{}
+}
+
+// pass waits for the others, at the first call of each of two processes.
+func (g *gate) pass(operation string, nth int) {
+	if operation != g.operation || nth > 1 {
+		return
+	}
+	g.count()
+	<-g.open
+}
+
+// count counts a process that has come, or that has ended and will not.
+func (g *gate) count() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.waiting++; g.waiting == 2 {
+		close(g.open)
+	}
+}
+
+// Two jump servers deploy at the same moment, and each has seen nothing of the other when
+// it updates the service: ECS's order decides. The one whose deployment was superseded
+// leaves the other's alone and says so; of the other one everything is as if it had been
+// alone, and the definition to go back to is what was there before both.
+func TestOfTwoJumpServersThatUpdateTogetherECSsOrderDecides(t *testing.T) {
+	for _, at := range []string{"TagResource", "RegisterTaskDefinition", "UpdateService"} {
+		for _, second := range []string{"good", "broken"} {
+			t.Run(at+" "+second, func(t *testing.T) { together(t, at, second) })
+		}
+	}
+}
+
+func together(t *testing.T, at, second string) {
+	s := newScaffold(t, "good", "rolling")
+	s.lab = labFor(t, `
+clusters: [{name: prod, hosts: [{count: 4}]}]
+images:
+  - {repository: web, tags: ["1", good]}
+  - {repository: web, tags: [broken], exit: 1, after: 2s}
+services: [{name: s0, image: "web:1", desired: 2}]
+`)
+	g := &gate{operation: at, open: make(chan struct{})}
+	type end struct {
+		image string
+		code  int
+		out   string
+	}
+	ends := make([]end, 2)
+	var wg sync.WaitGroup
+	for n, image := range []string{"good", second} {
+		wg.Go(func() {
+			e := &executioner{when: func(operation string, nth int) bool { g.pass(operation, nth); return false }}
+			ends[n].image = image
+			ends[n].code, ends[n].out = s.run(e, t.TempDir(), "deploy", "--container-type", "s0", "--interval", "100ms", "--timeout", "24h", "--image-url", "web:"+image, "--max-failures", "1")
+			g.count()
+		})
+	}
+	wg.Wait()
+	updates := s.carried("UpdateService", "s0", "task-definition")
+	won := 0
+	for n, e := range ends {
+		other := ends[1-n]
+		switch { // who has not updated the service has found the other before
+		case e.code == 73 && (strings.Contains(e.out, "superseded") || strings.Contains(e.out, "another deployment of s0 ")):
+		case e.code == map[string]int{"good": 0, "broken": 75}[e.image] && other.code == 73:
+			won++
+		default:
+			t.Errorf("exit code %d with %s, the other %d\n%s--- the other\n%s", e.code, e.image, other.code, e.out, other.out)
+		}
+	}
+	now := s.service("s0")
+	j, ok := deployer.JournalOf(now)
+	if !ok || !j.State.Ended() || j.Back != "s0:1" && j.Before.Definition != "s0:1" {
+		t.Errorf("the journal says %+v\n%s---\n%s", j, ends[0].out, ends[1].out)
+	}
+	if won == 0 && updates > 0 {
+		t.Errorf("%d updates, and nobody's deployment came to an end\n%s---\n%s", updates, ends[0].out, ends[1].out)
+	}
+	t.Logf("%d updates; %s: %d, %s: %d; the journal: %s", updates, ends[0].image, ends[0].code, ends[1].image, ends[1].code, j.State)
+	// The next command knows what was before both.
+	code, out := s.run(&executioner{}, t.TempDir(), "rollback", "--container-type", "s0", "--yes", "--interval", "100ms")
+	if got := ecsstatus.ShortName(s.service("s0").Primary().TaskDefinition); code != 0 || got != "s0:1" {
+		t.Errorf("rollback: exit code %d, the service has %s, want s0:1\n%s--- before\n%s---\n%s", code, got, out, ends[0].out, ends[1].out)
+	}
+}
