@@ -72,10 +72,11 @@ func unifiedGroup(text string) string {
 }
 
 // rootsPart is the part of the way to a group that is root's alone, and whether
-// there is more of it. What cannot be seen from here is nobody's to choose.
+// there is more of it. What cannot be seen from here, and the top, which in a
+// container can be of somebody outside, is no caller's.
 func rootsPart(tree, group string) (above string, foreign bool, err error) {
 	above = tree
-	for name := range strings.SplitSeq(strings.Trim(group, "/"), "/") {
+	for name := range strings.FieldsFuncSeq(group, func(c rune) bool { return c == '/' }) {
 		next := filepath.Join(above, name)
 		var st unix.Stat_t
 		err := unix.Lstat(next, &st)

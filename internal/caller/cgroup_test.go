@@ -57,6 +57,33 @@ func TestGroupsAreReadAsTheKernelWritesThem(t *testing.T) {
 	}
 }
 
+func TestTheTopOfTheTreeIsNoCallers(t *testing.T) {
+	tree := t.TempDir()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it gives folders away")
+	}
+	if err := os.MkdirAll(filepath.Join(tree, "roots", "callers", "roots"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"", "roots/callers"} {
+		if err := os.Chown(filepath.Join(tree, dir), 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		group, above string
+		foreign      bool
+	}{
+		{"/", "", false}, {"/roots", "roots", false}, {"/roots/callers", "roots", true}, {"/roots/callers/roots", "roots", true},
+		{"/elsewhere/x", "", false}, {"/../x", "", false},
+	} {
+		above, foreign, err := rootsPart(tree, tt.group)
+		if err != nil || above != filepath.Join(tree, tt.above) || foreign != tt.foreign {
+			t.Errorf("%s: got %s, %v, %v; want %s, %v", tt.group, above, foreign, err, tt.above, tt.foreign)
+		}
+	}
+}
+
 // unifiedTree is where this machine's control groups are, if a test may make some.
 func unifiedTree(t *testing.T) string {
 	t.Helper()
