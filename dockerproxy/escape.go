@@ -36,24 +36,33 @@ func (t *target) escapes() []string {
 		add(m.VolumeOptions != nil && m.VolumeOptions.DriverConfig != nil && len(m.VolumeOptions.DriverConfig.Options) > 0,
 			"a volume of it has options of the driver")
 	}
-	for _, source := range t.sources() {
-		add(sensitive(source), source+" of the host is mounted in it")
+	for _, s := range t.sources() {
+		add(s.sensitive(), s.path+" of the host is mounted in it")
 	}
 	slices.Sort(why)
 	return slices.Compact(why)
 }
 
+// hostPath is a path of the host that is mounted.
+type hostPath struct {
+	path     string
+	writable bool
+}
+
 // sources are the host's paths that are mounted: as it was asked for, and as it is.
-func (t *target) sources() []string {
-	var out []string
+func (t *target) sources() []hostPath {
+	var out []hostPath
 	for _, b := range t.HostConfig.Binds {
-		if source, _, ok := strings.Cut(b, ":"); ok && strings.HasPrefix(source, "/") {
-			out = append(out, path.Clean(source))
+		f := strings.SplitN(b, ":", 3)
+		if len(f) < 2 || !strings.HasPrefix(f[0], "/") {
+			continue
 		}
+		readOnly := len(f) == 3 && slices.Contains(strings.Split(f[2], ","), "ro")
+		out = append(out, hostPath{path.Clean(f[0]), !readOnly})
 	}
 	for _, m := range t.Mounts {
-		if m.Type == "bind" {
-			out = append(out, path.Clean(m.Source))
+		if m.Type == mount.TypeBind {
+			out = append(out, hostPath{path.Clean(m.Source), m.RW})
 		}
 	}
 	return out
@@ -69,25 +78,27 @@ var sensitivePaths = []string{
 	"/var/spool/at", "/var/spool/cron",
 }
 
-// harmlessPaths stand below sensitive ones.
-var harmlessPaths = []string{
-	"/etc/localtime", "/etc/timezone", "/etc/ssl", "/etc/pki", "/usr/share", "/etc/ecs-exec",
-	"/dev/shm", "/dev/log", "/var/lib/docker/volumes", "/var/lib/ecs/deps/execute-command",
+// harmlessPaths stand below sensitive ones; readPaths do no harm to be read, but
+// root runs what is in them, or trusts it.
+var (
+	harmlessPaths = []string{
+		"/etc/localtime", "/etc/timezone", "/etc/ssl/certs", "/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/ecs-exec",
+		"/usr/share/zoneinfo", "/dev/shm", "/dev/log", "/var/lib/docker/volumes", "/var/lib/ecs/deps/execute-command",
+	}
+	readPaths = []string{"/etc/ssl", "/etc/pki", "/usr/share"}
+)
+
+func (h hostPath) sensitive() bool {
+	below := func(dir string) bool { return within(h.path, dir) }
+	if slices.ContainsFunc(harmlessPaths, below) || !h.writable && slices.ContainsFunc(readPaths, below) {
+		return false
+	}
+	return slices.ContainsFunc(sensitivePaths, func(s string) bool { return within(h.path, s) || within(s, h.path) }) ||
+		strings.HasSuffix(h.path, ".sock")
 }
 
-func sensitive(source string) bool {
-	for _, ok := range harmlessPaths {
-		if within(source, ok) {
-			return false
-		}
-	}
-	for _, s := range sensitivePaths {
-		if within(source, s) || within(s, source) {
-			return true
-		}
-	}
-	return strings.HasSuffix(source, ".sock")
-}
+// sensitive is that of a path that can be written to.
+func sensitive(p string) bool { return hostPath{p, true}.sensitive() }
 
 // within reports whether p is dir or below it.
 func within(p, dir string) bool {

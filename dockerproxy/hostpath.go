@@ -31,13 +31,13 @@ func (x *exchange) boundPaths(t *target) ([]string, error) {
 		return nil, nil
 	}
 	var why []string
-	for _, source := range t.sources() {
-		real, err := realPath(source)
+	for _, s := range t.sources() {
+		real, err := realPath(s.path)
 		if err != nil {
-			return nil, forbidden("", "what %s of the host is, which is mounted in container %s, cannot be found out: %v", source, t.shortName(), err)
+			return nil, forbidden("", "what %s of the host is, which is mounted in container %s, cannot be found out: %v", s.path, t.shortName(), err)
 		}
-		if real != source && sensitive(real) || isSocket(real) {
-			why = append(why, real+" of the host is mounted in it, as "+source)
+		if real != s.path && (hostPath{real, s.writable}).sensitive() || isSocket(real) {
+			why = append(why, real+" of the host is mounted in it, as "+s.path)
 		}
 	}
 	mounted, err := x.mountedPaths(t, binds(t.Mounts))
@@ -85,7 +85,7 @@ func (x *exchange) mountedPaths(t *target, mounts []mountPoint) ([]string, error
 			return nil, forbidden("", "what is mounted at %s in container %s cannot be found out: %v", m.Destination, t.shortName(), err)
 		}
 		for _, p := range paths {
-			if sensitive(p) {
+			if (hostPath{p, m.RW}).sensitive() {
 				why = append(why, p+" of the host is mounted in it, as "+m.Source)
 			}
 		}

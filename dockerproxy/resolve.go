@@ -45,6 +45,7 @@ type mountPoint struct {
 	Name        string
 	Source      string
 	Destination string
+	RW          bool
 }
 
 // containerState is what a container is doing.
