@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"jumpsuite/internal/lab"
 	"jumpsuite/internal/lab/world"
 )
 
@@ -112,6 +113,38 @@ func TestATableDoesNotWaitForAHostThatHangs(t *testing.T) {
 			if !strings.Contains(got.err, want) {
 				t.Errorf("%s: stderr %q has no %q", args, got.err, want)
 			}
+		}
+	}
+}
+
+// The account has no such session document: that is said for a host, and in a table
+// for each of them.
+func TestADocumentThatIsMissingIsSaid(t *testing.T) {
+	f := jumpServerIn(t, `
+clusters:
+  - {name: test, hosts: [{instance: `+testHost+`, ip: 10.0.0.1}]}
+  - {name: prod, hosts: [{instance: `+prodHost+`, ip: 10.0.1.1}]}
+documents: []
+`, lab.Config{})
+	const missing = `there is no session document "jumpsuite-docker" in this account and region`
+	for _, tt := range []struct {
+		args string
+		code int
+		err  []string
+	}{
+		{"-H 10.0.0.1 ps", 125, []string{"host 10.0.0.1: " + missing, "\nhint: an administrator has to create the document"}},
+		{"-H 10.0.0.1 exec web sh", 125, []string{"host 10.0.0.1: " + missing}},
+		{"ps", 1, []string{"docker: host 10.0.0.1: " + missing, "docker: host 10.0.1.1: " + missing, "\nhint: "}},
+		{"images", 1, []string{"docker: host 10.0.0.1: " + missing, "docker: host 10.0.1.1: " + missing}},
+	} {
+		got := docker(t, f.Host, "", strings.Fields(tt.args)...)
+		for _, want := range tt.err {
+			if !strings.Contains(got.err, want) {
+				t.Errorf("%s: stderr %q has no %q", tt.args, got.err, want)
+			}
+		}
+		if got.code != tt.code {
+			t.Errorf("%s: got %d, want %d", tt.args, got.code, tt.code)
 		}
 	}
 }
