@@ -83,7 +83,7 @@ func (s *Session) sign(ctx context.Context) (http.Header, error) {
 		return nil, err
 	}
 	nothing := sha256.Sum256(nil)
-	err = v4.NewSigner().SignHTTP(ctx, credentials, request, hex.EncodeToString(nothing[:]), signingName, s.config.Region, time.Now())
+	err = v4.NewSigner().SignHTTP(ctx, credentials, request, hex.EncodeToString(nothing[:]), signingName, s.config.Region, time.Now().Add(s.skew))
 	return request.Header, err
 }
 

@@ -51,6 +51,7 @@ func (s *Session) resumeOnce(ctx context.Context) (*websocket.Conn, error) {
 		return nil, s.config.forgotten(nil)
 	}
 	s.token = *out.TokenValue
+	s.tell(out.ResultMetadata)
 	return s.dial(ctx)
 }
 

@@ -31,8 +31,10 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/aws/smithy-go/middleware"
 	"github.com/coder/websocket"
 	"golang.org/x/time/rate"
 
@@ -81,7 +83,8 @@ type Session struct {
 	config Config
 	id     string
 	url    string
-	token  string // of the next open message
+	token  string        // of the next open message
+	skew   time.Duration // of AWS's clock against this machine's
 	http   *http.Client
 	log    *slog.Logger
 	pace   *rate.Limiter
@@ -124,6 +127,7 @@ func Start(ctx context.Context, c Config) (*Session, error) {
 		return nil, c.explainStart(err)
 	}
 	s := newSession(c, out)
+	s.tell(out.ResultMetadata)
 	conn, err := s.dial(ctx)
 	if err != nil {
 		return nil, errors.Join(err, s.terminate(ctx))
@@ -156,6 +160,14 @@ func newSession(c Config, out *ssm.StartSessionOutput) *Session {
 	s.out.rto = firstRTO
 	s.in.room = make(signal, 1)
 	return s
+}
+
+// tell takes from an answer of AWS's how far this machine's clock is off: what is
+// signed by a wrong one is refused, and the SDK puts only its own requests right.
+func (s *Session) tell(m middleware.Metadata) {
+	if skew, ok := awsmiddleware.GetAttemptSkew(m); ok {
+		s.skew = skew
+	}
 }
 
 // await waits for the end of the handshake.
