@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,10 +50,12 @@ type far struct {
 	reloading sync.Mutex
 	failed    string // why the lists could not be read the last time
 
-	mu     sync.Mutex
-	open   map[*tunnel.Conn]struct{}
-	turned int       // connections of users of this host, since
-	toldAt time.Time // the log was told
+	mu        sync.Mutex
+	open      map[*tunnel.Conn]struct{}
+	carriers  []*carried // in the order in which they came
+	crowdedAt time.Time  // the log was told that there are too many
+	turned    int        // connections of users of this host, since
+	toldAt    time.Time  // the log was told
 
 	told sync.Once // the log was told that the kernel does not tell
 }
@@ -72,7 +75,6 @@ const (
 func (f *far) serve(ctx, stopping context.Context, l net.Listener) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	places := make(chan struct{}, maxCarriers)
 	for {
 		conn, err := listen.Accept(ctx, l)
 		if err != nil {
@@ -85,18 +87,64 @@ func (f *far) serve(ctx, stopping context.Context, l net.Listener) error {
 			conn.Close()
 			continue
 		}
-		select {
-		case places <- struct{}{}:
-		default:
-			f.log.Warn("too many sessions at a time", "most", maxCarriers)
+		c := f.admit(conn)
+		if c == nil {
 			conn.Close()
 			continue
 		}
 		wg.Go(func() {
-			defer func() { <-places }()
-			f.carry(ctx, stopping, conn)
+			defer f.dismiss(c)
+			f.carry(ctx, stopping, c)
 		})
 	}
+}
+
+// carried is a connection that brings streams from a jump server.
+type carried struct {
+	net.Conn
+	known bool // somebody on it has said who he is
+}
+
+// admit gives a connection a place. Where there is none, the oldest on which nobody
+// has said who he is has to go: who opens many and says nothing must not keep those
+// out who are expected. Nil: there is no room.
+func (f *far) admit(conn net.Conn) *carried {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.carriers) >= maxCarriers {
+		f.crowded()
+		i := slices.IndexFunc(f.carriers, func(c *carried) bool { return !c.known })
+		if i < 0 {
+			return nil
+		}
+		f.carriers[i].Close()
+		f.carriers = slices.Delete(f.carriers, i, i+1)
+	}
+	c := &carried{Conn: conn}
+	f.carriers = append(f.carriers, c)
+	return c
+}
+
+// crowded tells the log that there are too many, and not for each.
+func (f *far) crowded() {
+	if time.Since(f.crowdedAt) < turnedEvery {
+		return
+	}
+	f.crowdedAt = time.Now()
+	f.log.Warn("too many sessions at a time: those in which nobody says who he is are closed", "most", maxCarriers)
+}
+
+func (f *far) dismiss(c *carried) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.carriers = slices.DeleteFunc(f.carriers, func(other *carried) bool { return other == c })
+}
+
+// recognize notes that somebody on the connection has said who he is.
+func (f *far) recognize(c *carried) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c.known = true
 }
 
 // mayComeIn refuses other users of this host, for whom the port is as open as for
@@ -142,7 +190,8 @@ func (f *far) turnAway(uid int) {
 	f.turned, f.toldAt = 0, time.Now()
 }
 
-func (f *far) carry(ctx, stopping context.Context, conn net.Conn) {
+func (f *far) carry(ctx, stopping context.Context, c *carried) {
+	conn := c.Conn // the kernel is asked about it
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	s, err := f.session(conn)
 	if err != nil && f.check == checkRequire {
@@ -151,7 +200,7 @@ func (f *far) carry(ctx, stopping context.Context, conn net.Conn) {
 		return
 	}
 	behind := describe(s, err)
-	if err := tunnel.Serve(stopping, conn, func(stream net.Conn) { f.stream(ctx, stream, behind) }); err != nil {
+	if err := tunnel.Serve(stopping, conn, func(stream net.Conn) { f.stream(ctx, c, stream, behind) }); err != nil {
 		f.log.Warn("a session from a jump server ended", "err", err, "behind", behind)
 	}
 }
@@ -179,9 +228,10 @@ func describe(s witness.Session, err error) string {
 }
 
 // stream serves one caller's connection.
-func (f *far) stream(ctx context.Context, s net.Conn, behind string) {
+func (f *far) stream(ctx context.Context, c *carried, s net.Conn, behind string) {
 	id := tunnel.Identity{Key: *f.own.Load(), Trusted: func(k tunnel.KeyID) bool { return f.trusted.Load().Trusts(k) }}
 	conn, hello, err := tunnel.Accept(ctx, s, id, func(h tunnel.Hello, k tunnel.KeyID) (tunnel.Welcome, error) {
+		f.recognize(c) // before he is told so
 		return f.decide(h, k, behind)
 	})
 	if err != nil {

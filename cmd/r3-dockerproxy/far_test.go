@@ -5,16 +5,20 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"jumpsuite/internal/audit"
 	"jumpsuite/internal/keys"
@@ -386,4 +390,99 @@ func TestItIsSaidOnceWhereTheKernelDoesNotTellWhoConnects(t *testing.T) {
 	if n := strings.Count(log.String(), "the kernel does not tell"); n != 1 {
 		t.Errorf("said %d times, want once: %s", n, log.String())
 	}
+}
+
+// Whoever may open sessions to the port, for something else, could open as many as
+// there are places, and say nothing, or one byte in a while: they make room for
+// those who say who they are. These stay.
+func TestHalfOpenSessionsKeepNobodyOut(t *testing.T) {
+	needRoot(t)
+	p, address := startFar(t)
+	j := newJump(t, p)
+	first, err := j.carry(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := j.open(first, devHello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var silent []net.Conn
+	for i := range 3 * maxCarriers {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if i%2 == 0 {
+			c.Write([]byte{1}) // the beginning of a record
+		}
+		silent = append(silent, c)
+	}
+	for range 3 {
+		c, err := j.carry(address)
+		if err != nil {
+			t.Fatalf("with %d sessions in which nobody speaks: %v", len(silent), err)
+		}
+		if _, err := j.open(c, devHello); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := ask(t, conn, "/_ping"); !strings.Contains(got, "HTTP/1.1") {
+		t.Errorf("the first was closed: %s", got)
+	}
+	eventually(t, "the log says so", func() bool { return p.said("too many sessions at a time") })
+}
+
+// Two thousand at once, of one user of the host, on the socket for local callers:
+// he is served as many as he may have, and others as well as ever.
+func TestTwoThousandConnectionsAtOnce(t *testing.T) {
+	needRoot(t)
+	p := start(t, "unix:///nonexistent", "--mode", "0666")
+	for _, dir := range []string{p.dir, filepath.Dir(p.dir)} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const many = 2000
+	answered := make(chan string, many)
+	for range many {
+		go func() { answered <- pings(t, p.socket) }()
+	}
+	// While they are there.
+	other := make(chan string)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with this
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 65534, ^uintptr(0)); errno != 0 {
+			other <- errno.Error()
+			return
+		}
+		other <- pings(t, p.socket)
+	}()
+	if got := <-other; !strings.Contains(got, " 502 ") {
+		t.Errorf("somebody else's: got %q, want the gate's answer", got)
+	}
+	count := map[bool]int{}
+	for range many {
+		count[strings.Contains(<-answered, " 502 ")]++
+	}
+	if count[true] == 0 || count[false] == 0 {
+		t.Errorf("%d were served, and %d were not", count[true], count[false])
+	}
+	eventually(t, "the log says so", func() bool { return p.said("turned away") })
+}
+
+// pings asks for what needs no right, and returns the beginning of the answer. The
+// connection stays open.
+func pings(t *testing.T, socket string) string {
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		return err.Error()
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patient))
+	io.WriteString(c, "GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
+	b := make([]byte, 64)
+	n, _ := io.ReadFull(c, b)
+	return string(b[:n])
 }
