@@ -28,9 +28,9 @@ import (
 const fleetSize = 50
 
 const fleetPolicy = `
-jump-servers: [{name: all, keys: ["*"], environments: [test], actions: [docker.ps, docker.inspect, docker.logs]}]
-environments: [{name: test, cluster: test, region: eu-central-1, production: false}]
-rules: [{name: all, effect: allow, principals: [user:dev1], actions: [docker.ps, docker.inspect, docker.logs], environments: [test]}]
+jump-servers: [{name: all, keys: ["*"], environments: [test], actions: [docker.ps, docker.inspect, docker.logs, docker.exec]}]
+environments: [{name: test, cluster: test, region: eu-central-1, production: false, limits: {exec: {commands: any}}}]
+rules: [{name: all, effect: allow, principals: [user:dev1], actions: [docker.ps, docker.inspect, docker.logs, docker.exec], environments: [test]}]
 `
 
 // cluster is a lab with hosts behind r3-ssm, and what leads there.
@@ -82,7 +82,7 @@ func table(ctx context.Context, delay time.Duration) error {
 
 // later measures commands to a host whose session is there, each on a new stream.
 func (c *cluster) later(ctx context.Context, delay time.Duration) error {
-	for _, what := range []string{"json", "logs?stdout=1"} {
+	for _, what := range []string{"json", "logs?stdout=1", "exec"} {
 		var all []time.Duration
 		for range turns {
 			fleet, err := c.anew()
@@ -90,33 +90,47 @@ func (c *cluster) later(ctx context.Context, delay time.Duration) error {
 				return err
 			}
 			began := time.Now()
-			if err := ask(ctx, fleet, c.hosts[0], "/containers/web/"+what); err != nil {
+			if what == "exec" {
+				err = execs(ctx, fleet, c.hosts[0])
+			} else {
+				err = ask(ctx, fleet, c.hosts[0], "/containers/web/"+what)
+			}
+			if err != nil {
 				return err
 			}
 			all = append(all, time.Since(began))
 		}
 		slices.Sort(all)
 		took := all[turns/2]
-		fmt.Printf("GET …/web/%-14s %v, %.1f round trips\n", what, took.Round(time.Millisecond), float64(took)/float64(2*delay))
+		fmt.Printf("%-24s %v, %.1f round trips\n", "web: "+what, took.Round(time.Millisecond), float64(took)/float64(2*delay))
 	}
 	return nil
+}
+
+func fleetHosts() (hosts []dockerproxy.FarHost) {
+	for i := range fleetSize {
+		hosts = append(hosts, dockerproxy.FarHost{ID: fmt.Sprintf("i-0123456789abcd%03x", i), Names: []string{fmt.Sprintf("10.0.0.%d", i+1)}, Environment: "test"})
+	}
+	return hosts
+}
+
+func fleetLab(ctx context.Context, hosts []dockerproxy.FarHost, delay time.Duration) (*lab.Lab, error) {
+	var list []string
+	for _, h := range hosts {
+		list = append(list, fmt.Sprintf("{instance: %s, ip: %s}", h.ID, h.Names[0]))
+	}
+	w, err := world.Parse([]byte("clusters: [{name: test, hosts: ["+strings.Join(list, ", ")+"]}]\nlink: {delay: "+delay.String()+"}"), "world")
+	if err != nil {
+		return nil, err
+	}
+	return lab.Start(ctx, lab.Config{World: w})
 }
 
 // newCluster starts lab, hosts and r3-ssm. The hosts share one gate and Engine,
 // and each has a session of its own.
 func newCluster(ctx context.Context, dir string, delay time.Duration) (*cluster, func(), error) {
-	var hosts []string
-	c := &cluster{}
-	for i := range fleetSize {
-		h := dockerproxy.FarHost{ID: fmt.Sprintf("i-0123456789abcd%03x", i), Names: []string{fmt.Sprintf("10.0.0.%d", i+1)}, Environment: "test"}
-		c.hosts = append(c.hosts, h)
-		hosts = append(hosts, fmt.Sprintf("{instance: %s, ip: %s}", h.ID, h.Names[0]))
-	}
-	w, err := world.Parse([]byte("clusters: [{name: test, hosts: ["+strings.Join(hosts, ", ")+"]}]\nlink: {delay: "+delay.String()+"}"), "world")
-	if err != nil {
-		return nil, nil, err
-	}
-	l, err := lab.Start(ctx, lab.Config{World: w})
+	c := &cluster{hosts: fleetHosts()}
+	l, err := fleetLab(ctx, c.hosts, delay)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -147,7 +161,7 @@ func (c *cluster) connect(ctx context.Context, dir string, l *lab.Lab) (stop fun
 		}
 	}
 	socket := filepath.Join(dir, "ssm.sock")
-	stop, err = startSSM(ctx, dir, socket, l.Env())
+	_, stop, err = startSSM(ctx, dir, socket, l.Env())
 	c.Fleet = c.fleet(f, socket)
 	c.SetPolicy(p)
 	return stop, err
@@ -169,7 +183,11 @@ func gate(ctx context.Context, p *policy.Policy) func(*tunnel.Conn, tunnel.Hello
 	}
 }
 
+// made is an exec's, as the Engine answers.
+var made = fmt.Sprintf(`{"Id":"%064x"}`, 3)
+
 func engine(conn net.Conn) {
+	defer conn.Close()
 	var list []string
 	for i := range 10 {
 		list = append(list, fmt.Sprintf(`{"Id":"%064x","Names":["/web%d"],"Image":"web:1","Command":"web","Labels":{},"State":"running","Status":"Up 2 hours"}`, i, i))
@@ -180,8 +198,18 @@ func engine(conn net.Conn) {
 		if err != nil {
 			return
 		}
+		io.Copy(io.Discard, r.Body)
 		body := "[" + strings.Join(list, ",") + "]"
-		if strings.Contains(r.URL.Path, "/containers/web/") {
+		if strings.HasSuffix(r.URL.Path, "/exec") {
+			fmt.Fprintf(conn, "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(made), made)
+			continue
+		}
+		if strings.HasSuffix(r.URL.Path, "/start") {
+			io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nx")
+			io.Copy(io.Discard, br)
+			return
+		}
+		if strings.Contains(r.URL.Path, "/containers/web/") || strings.HasSuffix(r.URL.Path, fmt.Sprintf("/containers/%064x/json", 1)) {
 			body = fmt.Sprintf(`{"Id":"%064x","Name":"/web","Image":"sha256:%064x","Config":{"Image":"web:1"},"HostConfig":{}}`, 1, 2)
 		}
 		if strings.HasSuffix(r.URL.Path, "/_ping") {
@@ -192,26 +220,26 @@ func engine(conn net.Conn) {
 }
 
 // startSSM builds and starts r3-ssm.
-func startSSM(ctx context.Context, dir, socket string, env []string) (stop func(), err error) {
+func startSSM(ctx context.Context, dir, socket string, env []string) (pid int, stop func(), err error) {
 	bin := filepath.Join(dir, "r3-ssm")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "jumpsuite/cmd/r3-ssm").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build r3-ssm: %w: %s", err, out)
+		return 0, nil, fmt.Errorf("build r3-ssm: %w: %s", err, out)
 	}
 	cmd := exec.CommandContext(ctx, bin, "serve", "--listen", "unix://"+socket, "--uid", fmt.Sprint(os.Geteuid()))
 	cmd.Env = append(os.Environ(), env...)
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	stop = func() { cmd.Process.Signal(os.Interrupt); cmd.Wait() }
 	for range 500 {
 		if conn, err := net.Dial("unix", socket); err == nil {
 			conn.Close()
-			return stop, nil
+			return cmd.Process.Pid, stop, nil
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	stop()
-	return nil, fmt.Errorf("r3-ssm does not answer on %s", socket)
+	return 0, nil, fmt.Errorf("r3-ssm does not answer on %s", socket)
 }
 
 func (c *cluster) fleet(f *far, socket string) *dockerproxy.Fleet {
@@ -277,6 +305,44 @@ func ask(ctx context.Context, fleet *dockerproxy.Fleet, h dockerproxy.FarHost, p
 	body, err := io.ReadAll(res.Body)
 	if err != nil || res.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s of %s: %s: %s: %w", path, h.ID, res.Status, body, err)
+	}
+	return nil
+}
+
+// execs is docker exec up to its first output: what docker's CLI asks for.
+func execs(ctx context.Context, fleet *dockerproxy.Fleet, h dockerproxy.FarHost) error {
+	for _, on := range [][]string{
+		{"GET /v1.51/containers/web/json", "POST /v1.51/containers/web/exec {\"AttachStdin\":true,\"AttachStdout\":true,\"Cmd\":[\"sh\"]}"},
+		{"POST /v1.51/exec/" + made[7:71] + "/start {\"Detach\":false,\"Tty\":false}"},
+	} {
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		go fleet.ServeConn(ctx, theirs, dockerproxy.Caller{UID: 1001, Principal: policy.Principal{User: "dev1", Groups: []string{"dev"}}})
+		br := bufio.NewReader(ours)
+		for _, request := range on {
+			method, rest, _ := strings.Cut(request, " ")
+			path, body, _ := strings.Cut(rest, " ")
+			more := ""
+			if strings.HasSuffix(path, "/start") {
+				more = "Connection: Upgrade\r\nUpgrade: tcp\r\n"
+			}
+			if body != "" {
+				more += fmt.Sprintf("Content-Type: application/json\r\nContent-Length: %d\r\n", len(body))
+			}
+			go fmt.Fprintf(ours, "%s %s HTTP/1.1\r\nHost: x\r\nX-Jumpsuite-Verb: exec\r\nX-Jumpsuite-Host: %s\r\n%s\r\n%s", method, path, h.ID, more, body)
+			res, err := http.ReadResponse(br, nil)
+			if err != nil {
+				return err
+			}
+			if res.StatusCode == http.StatusSwitchingProtocols {
+				_, err := br.ReadByte()
+				return err
+			}
+			text, err := io.ReadAll(res.Body)
+			if err != nil || res.StatusCode >= 300 {
+				return fmt.Errorf("%s of %s: %s: %s: %w", path, h.ID, res.Status, text, err)
+			}
+		}
 	}
 	return nil
 }

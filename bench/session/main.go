@@ -60,6 +60,9 @@ func main() {
 }
 
 func run(ctx context.Context, long, delay time.Duration) error {
+	if os.Getenv("BENCH_GATE") != "" {
+		return gateAlone(ctx)
+	}
 	if n := os.Getenv("BENCH_SESSIONS"); n != "" {
 		return hold(ctx, n)
 	}
@@ -70,6 +73,7 @@ func run(ctx context.Context, long, delay time.Duration) error {
 		func() error { return through(ctx, long, delay) },
 		func() error { return table(ctx, delay) },
 		func() error { return memory(ctx) },
+		func() error { return weigh(ctx) },
 	} {
 		if err := measure(); err != nil {
 			return err
@@ -297,7 +301,12 @@ func hold(ctx context.Context, number string) error {
 func resident() float64 {
 	runtime.GC()
 	debug.FreeOSMemory()
-	text, err := os.ReadFile("/proc/self/statm")
+	return residentOf("self")
+}
+
+// residentOf is that of a process.
+func residentOf(pid string) float64 {
+	text, err := os.ReadFile("/proc/" + pid + "/statm")
 	if err != nil {
 		return 0
 	}
