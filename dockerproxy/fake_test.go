@@ -26,6 +26,8 @@ const (
 	newID  = "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
 	seerID = "5555555555555555555555555555555555555555555555555555555555555555"
 	execID = "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
+
+	sleepID = "5555555555555555555555555555555555555555555555555555555555555555" // of an exec of sleep
 )
 
 var imgID = "sha256:" + strings.Repeat("f", 64)
@@ -85,7 +87,11 @@ func (f *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.container(w, strings.TrimSuffix(strings.TrimPrefix(path, "/containers/"), "/json"))
 	case strings.HasSuffix(path, "/exec"):
 		w.WriteHeader(http.StatusCreated)
-		fmt.Fprintf(w, `{"Id":%q}`, execID)
+		id := execID
+		if strings.Contains(string(body), `"sleep"`) {
+			id = sleepID
+		}
+		fmt.Fprintf(w, `{"Id":%q}`, id)
 	case r.Method == http.MethodPost && r.Header.Get("Upgrade") != "":
 		f.hijack(w)
 	case strings.HasPrefix(path, "/volumes/"):

@@ -1,9 +1,12 @@
 package dockerproxy
 
 import (
+	"bufio"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"jumpsuite/internal/audit"
@@ -198,6 +201,49 @@ func TestAStreamEndsWhenEitherPolicyForbidsIt(t *testing.T) {
 		for _, err := br.ReadByte(); err == nil; _, err = br.ReadByte() {
 		}
 	}
+}
+
+// A policy that is narrowed on the host while two streams of one caller run ends the
+// one that it does not allow any more, says why, and leaves the other alone.
+func TestANarrowerPolicyEndsJustWhatItForbids(t *testing.T) {
+	h, _ := twoGates(t, "test")
+	throughTunnel(t, h)
+	var mu sync.Mutex
+	var told []string
+	h.gate.Notify = func(_ Caller, text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, text)
+	}
+	conns := map[string]*bufio.Reader{}
+	for id, cmd := range map[string]string{execID: "cat", sleepID: "sleep"} {
+		if a := exchangeRaw(t, h.socket("dev"), post("/v1.51/containers/web/exec", `{"AttachStdin":true,"AttachStdout":true,"Cmd":["`+cmd+`"]}`)); a.status != http.StatusCreated {
+			t.Fatalf("got %d %s", a.status, a.body)
+		}
+		conn, br := dialStream(t, h.socket("dev"), post("/v1.51/exec/"+id+"/start", `{"Detach":false,"Tty":false}`, upgradeTCP, "Content-Type: application/json"), http.StatusSwitchingProtocols)
+		io.WriteString(conn, "a")
+		if b, err := br.ReadByte(); b != 'a' || err != nil {
+			t.Fatalf("got %q, %v", b, err)
+		}
+		if cmd == "cat" {
+			defer func() {
+				io.WriteString(conn, "b")
+				if b, err := conns[execID].ReadByte(); b != 'b' || err != nil {
+					t.Errorf("the other one: got %q, %v", b, err)
+				}
+			}()
+		}
+		conns[id] = br
+	}
+	h.host.SetPolicy(mustPolicy(t, strings.Replace(testPolicy, "commands: any, detach: true, users", "commands: [[cat]], detach: true, users", 1)))
+	if b, err := conns[sleepID].ReadByte(); err == nil {
+		t.Errorf("what is not allowed any more goes on: %q", b)
+	}
+	eventually(t, "it is said why", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(told) == 1 && strings.Contains(told[0], "host host1: the host's gate ended it: the policy was changed and does not allow it any more")
+	})
 }
 
 func TestStreamsToAHostAreUsedAgain(t *testing.T) {

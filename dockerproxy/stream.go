@@ -333,7 +333,9 @@ func (x *exchange) splice(ctx context.Context, cancel context.CancelCauseFunc, u
 	} else if t.over != nil {
 		t.over(up)
 	}
-	closeWrite(x.conn.conn)
+	if context.Cause(ctx) == nil { // what was ended before its time does not look as if it had ended
+		closeWrite(x.conn.conn)
+	}
 	over := time.AfterFunc(lingering, func() { x.conn.conn.Close() })
 	defer over.Stop()
 	up.conn.Close()
