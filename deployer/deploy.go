@@ -304,6 +304,9 @@ func (a *attempt) tidy(ctx context.Context, err error) error {
 		return err
 	}
 	before := a.d.keeper.j.Before
+	if cli.ExitCode(err) == cli.ExitInterrupted && a.goal.ID != "" && !canMove(desired(a.now.Service), before.MinimumHealthy, before.Maximum) {
+		a.awaitStop(ctx)
+	}
 	restoring := a.restore(ctx, before.MinimumHealthy, before.Maximum)
 	if restoring == nil {
 		return err
@@ -312,6 +315,21 @@ func (a *attempt) tidy(ctx context.Context, err error) error {
 		return fmt.Errorf("%s is deployed, but %w", a.r.ContainerType, restoring)
 	}
 	return &both{first: err, second: restoring}
+}
+
+// awaitStop waits, for the seconds that ECS takes, until it has begun to stop the old tasks
+// of a replacement that is left going: with the percents put back before that, it could
+// neither stop nor start a task.
+func (a *attempt) awaitStop(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
+	defer cancel()
+	w := a.d.watch(a.d.reader, a.goal)
+	w.labels = nil // nobody is shown the hosts
+	_, _ = a.d.settle(ctx, func(ctx context.Context) (bool, error) {
+		o, err := w.look(ctx)
+		running, _ := oldTasks(o)
+		return running == 0, err
+	})
 }
 
 // unrestored reports whether an error says that the percents were left behind.

@@ -301,6 +301,49 @@ func TestInterruptedAtAnyMoment(t *testing.T) {
 	}
 }
 
+// Within 100 and 100 ECS can neither stop nor start the only task. Interrupted before it has
+// stopped the old one, the percents must not be put back before it has, or nothing would
+// move any more.
+func TestAnInterruptedReplacementGoesOnWithinThePercentsThatArePutBack(t *testing.T) {
+	p := playAt(t, `
+clusters: [{name: prod, hosts: [{}]}]
+images: [{repository: web, tags: ["1", "2"]}]
+services: [{name: web, image: "web:1", desired: 1, min: 100, max: 100}]
+`, 5)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	p.d.Tell = func(e deployer.Event) {
+		if e.Kind == deployer.Updated {
+			cancel(errors.New("interrupted"))
+		}
+	}
+	image, err := deployer.ParseImage("web:2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.d.Deploy(ctx, deployer.Request{ContainerType: "web", Image: image, Strategy: deployer.Replacing})
+	if cli.ExitCode(err) != cli.ExitInterrupted {
+		t.Fatalf("got %v, want 130", err)
+	}
+	api := ecs.NewFromConfig(p.cfg)
+	for range 200 {
+		out, err := api.DescribeServices(t.Context(), &ecs.DescribeServicesInput{Cluster: aws.String("prod"), Services: []string{"web"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := out.Services[0]
+		if c := s.DeploymentConfiguration; *c.MinimumHealthyPercent != 100 || *c.MaximumPercent != 100 {
+			t.Fatalf("the percents are %d and %d", *c.MinimumHealthyPercent, *c.MaximumPercent)
+		}
+		if s.Deployments[0].RunningCount == 1 {
+			return
+		}
+		if err := p.lab.Clock.Sleep(t.Context(), time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Error("the new task does not come up")
+}
+
 const brokenWorld = `
 clusters: [{name: prod, hosts: [{count: 3}]}]
 images:
