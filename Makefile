@@ -34,8 +34,9 @@ packages: ## deb and rpm for amd64 and arm64, into dist/
 	packaging/build
 
 test-packages: ## installs them into fresh Debians: minutes, root, a mirror of Debian
-	build/setup debootstrap lintian rpm rpmlint dnf createrepo-c mandoc
-	DIST=$(CURDIR)/dist/test packaging/build $$($(GO) env GOARCH)
+	build/setup debootstrap lintian rpm rpmlint dnf createrepo-c mandoc gnupg qemu-user-static
+	DIST=$(CURDIR)/dist/test packaging/build
+	DIST=$(CURDIR)/dist/test/next VERSION=99.0.0 packaging/build $$($(GO) env GOARCH)
 	DIST=$(CURDIR)/dist/test $(GO) test -tags packages -timeout 20m ./packaging/...
 
 setup:
