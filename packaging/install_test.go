@@ -15,12 +15,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -76,10 +79,11 @@ func built(t *testing.T, pattern string) string {
 	return path
 }
 
-// debian is a Debian that was just installed, with a sudo.
+// debian is a Debian that was just installed.
 type debian struct {
 	t    *testing.T
 	root string
+	pid  int // of its systemd, seen from here; 0 while it is but a folder
 }
 
 // install makes a Debian with these packages besides the essential ones. What
@@ -95,7 +99,7 @@ func install(t *testing.T, suite string, packages ...string) *debian {
 	dir := t.TempDir()
 	must(t, os.Chmod(dir, 0o755))
 	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"))
-	d := &debian{t, filepath.Join(dir, "root")}
+	d := &debian{t: t, root: filepath.Join(dir, "root")}
 	for _, f := range []string{"root", "upper", "work"} {
 		must(t, os.Mkdir(filepath.Join(dir, f), 0o755))
 	}
@@ -182,9 +186,13 @@ func (d *debian) run(command ...string) (string, int) {
 
 func (d *debian) command(ctx context.Context, command ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/usr/sbin/chroot", append([]string{d.root}, command...)...)
+	if d.pid != 0 {
+		cmd = exec.CommandContext(ctx, "nsenter", append([]string{"--all", "--target", strconv.Itoa(d.pid)}, command...)...)
+	}
+	cmd.WaitDelay = 5 * time.Second
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8"}
 	for _, v := range os.Environ() {
-		if name, _, _ := strings.Cut(v, "="); strings.HasSuffix(strings.ToLower(name), "_proxy") {
+		if name, _, _ := strings.Cut(v, "="); d.pid == 0 && strings.HasSuffix(strings.ToLower(name), "_proxy") {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
@@ -213,8 +221,8 @@ func (d *debian) add(path string) {
 	d.t.Helper()
 	b, err := os.ReadFile(path)
 	must(d.t, err)
-	d.write("/tmp/"+filepath.Base(path), string(b), 0o644)
-	d.apt("install", "--no-install-recommends", "/tmp/"+filepath.Base(path))
+	d.write("/root/"+filepath.Base(path), string(b), 0o644)
+	d.apt("install", "--no-install-recommends", "/root/"+filepath.Base(path))
 }
 
 // as runs a line of shell as a person who has logged in.
@@ -296,6 +304,7 @@ func TestADockerHost(t *testing.T) {
 		t.Run(s.name+" with "+s.sudo, func(t *testing.T) {
 			d := install(t, s.name, s.sudo)
 			d.sudoRS(s.sudo)
+			before := d.tree()
 			d.add(deb)
 			d.goodRules()
 			d.must("usermod", "-aG", "jumpsuite", "dev")
@@ -306,8 +315,8 @@ func TestADockerHost(t *testing.T) {
 			d.nothing()
 			d.policy("jumpsuite-host", "prod")
 			d.six()
-			d.upgrade(deb)
-			d.away("jumpsuite-host")
+			d.upgrade("jumpsuite-host")
+			d.away("jumpsuite-host", before)
 		})
 	}
 }
@@ -391,7 +400,7 @@ func (d *debian) six() {
 const mark = "471147"
 
 // upgrade puts a newer package over it, while a session is open.
-func (d *debian) upgrade(deb string) {
+func (d *debian) upgrade(pkg string) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), time.Minute)
 	defer cancel()
@@ -402,7 +411,12 @@ func (d *debian) upgrade(deb string) {
 	must(d.t, session.Start())
 	time.Sleep(time.Second)
 	d.write("/etc/sudoers.d/jumpsuite", d.read("/etc/sudoers.d/jumpsuite")+"# ours\n", 0o440)
-	d.add(newer(d.t, deb, d.root))
+	old := d.version(pkg)
+	deb := newer(d.t, pkg+"_*_"+runtime.GOARCH+".deb")
+	d.add(deb)
+	if now := d.version(pkg); now == old {
+		d.t.Fatalf("%s is still %s", pkg, old)
+	}
 	if !strings.Contains(d.read("/etc/sudoers.d/jumpsuite"), "# ours") {
 		d.t.Error("the upgrade took a change of the sudoers file away")
 	}
@@ -415,12 +429,23 @@ func (d *debian) upgrade(deb string) {
 	d.brokenRules(deb)
 }
 
+// version is what dpkg says, and the programs.
+func (d *debian) version(pkg string) string {
+	d.t.Helper()
+	version := d.must("dpkg-query", "-W", "-f", "${Version}", pkg)
+	upstream, _, _ := strings.Cut(version, "-")
+	if out := d.must("r3-admin", "--version"); !strings.Contains(out, upstream) {
+		d.t.Errorf("%s is %s, and r3-admin says %s", pkg, version, out)
+	}
+	return version
+}
+
 // brokenRules is an upgrade where the sudoers file is one that sudo cannot read.
 func (d *debian) brokenRules(deb string) {
 	d.t.Helper()
 	good := d.read("/etc/sudoers.d/jumpsuite")
 	d.write("/etc/sudoers.d/jumpsuite", "%jumpsuite ALL=(root NOPASSWD: oops\n", 0o440)
-	out, code := d.run("dpkg", "--force-confold", "-i", "/tmp/"+filepath.Base(newerName(deb)))
+	out, code := d.run("dpkg", "--force-confold", "-i", "/root/"+filepath.Base(deb))
 	if code == 0 || !strings.Contains(out, "sudo does not understand") {
 		d.t.Errorf("with a broken sudoers file: exit code %d\n%s", code, last(out))
 	}
@@ -433,27 +458,15 @@ func (d *debian) brokenRules(deb string) {
 	d.wants("dev", "sudo -n docker ps", 0, "web")
 }
 
-func newerName(deb string) string { return strings.Replace(filepath.Base(deb), "_", "_9", 1) }
-
-// newer is the same package with a higher version.
-func newer(t *testing.T, deb, root string) string {
+// newer is the same package of the next version, which was built to be upgraded to.
+func newer(t *testing.T, pattern string) string {
 	t.Helper()
-	dir := t.TempDir()
-	path := filepath.Join(dir, newerName(deb))
-	for _, c := range [][]string{
-		{"dpkg-deb", "-R", deb, dir + "/p"},
-		{"sed", "-i", "s/^Version: /Version: 9/", dir + "/p/DEBIAN/control"},
-		{"dpkg-deb", "-b", "-Zgzip", "-z1", "--root-owner-group", dir + "/p", path},
-	} {
-		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%q: %v\n%s", c, err, out)
-		}
-	}
-	return path
+	return built(t, filepath.Join("next", pattern))
 }
 
-// away removes the package, and then what it left.
-func (d *debian) away(pkg string) {
+// away removes the package, and then what it left: nothing is there then that was
+// not before, but for what operations.md names.
+func (d *debian) away(pkg string, before map[string]string) {
 	d.t.Helper()
 	d.must("dpkg", "-r", pkg)
 	for path, stays := range map[string]bool{
@@ -465,19 +478,67 @@ func (d *debian) away(pkg string) {
 	}
 	d.wants("dev", "sudo -n docker ps", 1, "")
 	d.must("dpkg", "-P", pkg)
-	for _, path := range []string{"/etc/sudoers.d/jumpsuite", "/etc/jumpsuite", "/etc/logrotate.d/jumpsuite", "/var/lib/jumpsuite", "/etc/bash_completion.d/jumpsuite"} {
-		if d.has(path) {
-			d.t.Errorf("purged: %s is still there", path)
-		}
-	}
 	if !d.has("/var/log/jumpsuite/audit.log") {
 		d.t.Error("purged: the audit log is gone")
 	}
+	after := d.tree()
+	for path, is := range after {
+		switch was := before[path]; {
+		case strings.HasPrefix(path, "/var/log/jumpsuite"), is == was:
+		case was == "":
+			d.t.Errorf("purged: %s is left", path)
+		default:
+			d.t.Errorf("purged: %s was %s, and is %s", path, was, is)
+		}
+	}
+	for path := range before {
+		if after[path] == "" {
+			d.t.Errorf("purged: %s is gone", path)
+		}
+	}
+}
+
+// elsewhere are folders and files that change with every installation, of whatever
+// package, and the user database: who has the numbers of users may own evidence.
+var elsewhere = regexp.MustCompile(`^/(proc|sys|dev|root|home|tmp|run/(docker\.sock|sudo)|usr/bin/docker|var/(cache|lib/(dpkg|apt)|log/(apt|dpkg\.log|lastlog|faillog))|etc/((passwd|group|g?shadow|subuid|subgid)-?|\.pwd\.lock))(/|$)`)
+
+// tree is each path, with its mode, owner and content.
+func (d *debian) tree() map[string]string {
+	d.t.Helper()
+	all := map[string]string{}
+	must(d.t, filepath.WalkDir(d.root, func(path string, entry fs.DirEntry, err error) error {
+		name := strings.TrimPrefix(path, d.root)
+		if err == nil && elsewhere.MatchString(name) {
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		stat := info.Sys().(*syscall.Stat_t)
+		is := fmt.Sprintf("%v of %d:%d", info.Mode(), stat.Uid, stat.Gid)
+		if info.Mode().IsRegular() {
+			is += fmt.Sprintf(", %d bytes of %v", info.Size(), info.ModTime())
+		}
+		all[name] = is
+		return nil
+	}))
+	return all
 }
 
 // An empty Debian and the page are enough: its commands, and nothing else, lead to
-// sudo docker ps for a member of the group.
+// sudo docker ps for a member of the group. Where nothing can be booted, a folder has
+// to do, in which units are enabled, and nothing is started.
 func TestTheCommandsOfOperationsAreAllThatIsNeeded(t *testing.T) {
+	if bootable() == nil {
+		t.Skip("TestUnderSystemd follows them, on machines that were booted")
+	}
 	t.Run("a docker host", func(t *testing.T) {
 		d := install(t, "bookworm")
 		d.engine()
@@ -500,12 +561,17 @@ func TestTheCommandsOfOperationsAreAllThatIsNeeded(t *testing.T) {
 // page runs the commands of a section of operations.md, in the folder with a package.
 func (d *debian) page(section, deb string) {
 	d.t.Helper()
+	d.write("/usr/local/sbin/systemctl", enableOnly, 0o755)
+	d.follow(commandsOf(d.t, section), deb)
+}
+
+// follow runs commands in the folder with a package, until one fails.
+func (d *debian) follow(commands, deb string) {
+	d.t.Helper()
 	b, err := os.ReadFile(deb)
 	must(d.t, err)
 	d.write("/root/packages/"+filepath.Base(deb), string(b), 0o644)
-	commands := "cd /root/packages\n" + commandsOf(d.t, section)
-	d.write("/root/commands", commands, 0o644)
-	d.write("/usr/local/sbin/systemctl", enableOnly, 0o755)
+	d.write("/root/commands", "cd /root/packages\n"+commands, 0o644)
 	out, code := d.run("sh", "-exc", ". /root/commands")
 	if code != 0 {
 		d.t.Fatalf("the page's commands end with exit code %d\n%s", code, last(out))
@@ -517,6 +583,13 @@ const enableOnly = `#!/bin/sh
 if [ "$1 $2" = "enable --now" ]; then shift 2; set -- enable "$@"; fi
 exec /bin/systemctl "$@"
 `
+
+func (d *debian) pageText() string {
+	d.t.Helper()
+	b, err := os.ReadFile("../docs/operations.md")
+	must(d.t, err)
+	return string(b)
+}
 
 // commandsOf are the blocks of shell in a section of the page.
 func commandsOf(t *testing.T, section string) string {
@@ -568,6 +641,7 @@ func TestAJumpServer(t *testing.T) {
 			t.Cleanup(func() { l.Close() })
 			d := install(t, s.name, s.sudo)
 			d.sudoRS(s.sudo)
+			before := d.tree()
 			d.add(deb)
 			d.goodRules()
 			d.must("usermod", "-aG", "jumpsuite", "dev")
@@ -592,7 +666,7 @@ func TestAJumpServer(t *testing.T) {
 			}
 			d.must("r3-admin", "audit", "verify")
 			d.must("/usr/sbin/r3-ssm", "--help")
-			d.away("jumpsuite")
+			d.away("jumpsuite", before)
 		})
 	}
 }

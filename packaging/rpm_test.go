@@ -88,7 +88,7 @@ func TestRPMs(t *testing.T) {
 				t.Errorf("rpm -V after installing:\n%s", out)
 			}
 			d.scriptlets(p.user)
-			d.again(p.name, filepath.Join(repository, filepath.Base(built(t, p.name+"-[0-9]*."+rpmArch()+".rpm"))))
+			d.upgradeRPM(p.name, newer(t, p.name+"-[0-9]*."+rpmArch()+".rpm"))
 			d.erase(p.name)
 		})
 	}
@@ -111,8 +111,9 @@ func (d *debian) scriptlets(user string) {
 	d.wants("guest", "sudo -n docker ps", 1, "")
 }
 
-// again is an upgrade over a changed sudoers file, and over one that is broken.
-func (d *debian) again(name, path string) {
+// upgradeRPM is an upgrade over a changed sudoers file, and the same once more over
+// one that is broken.
+func (d *debian) upgradeRPM(name, path string) {
 	d.t.Helper()
 	const rules = "/etc/sudoers.d/jumpsuite"
 	good := d.read(rules)
@@ -120,7 +121,15 @@ func (d *debian) again(name, path string) {
 	if out, _ := d.rpm("-V", name); !strings.Contains(out, "c "+rules) || strings.Count(out, "\n") != 1 {
 		d.t.Errorf("rpm -V with changed rules:\n%s", out)
 	}
-	d.mustRPM("-U", "--replacepkgs", path)
+	old := d.versionRPM(name)
+	d.mustRPM("-U", path)
+	if now := d.versionRPM(name); now == old || strings.Contains(now, "\n") {
+		d.t.Fatalf("upgraded from %s to %s", old, now)
+	}
+	if out, _ := d.rpm("-V", name); !strings.Contains(out, "c "+rules) || strings.Count(out, "\n") != 1 {
+		d.t.Errorf("rpm -V after the upgrade:\n%s", out)
+	}
+	d.wants("dev", "sudo -n docker ps", 125, "policy")
 	if !strings.Contains(d.read(rules), "# ours") {
 		d.t.Error("the upgrade took a change of the sudoers file away")
 	}
@@ -133,6 +142,16 @@ func (d *debian) again(name, path string) {
 	}
 	d.must("rm", rules+".refused")
 	d.write(rules, good+"# ours\n", 0o440)
+}
+
+// versionRPM is what rpm says, and the programs.
+func (d *debian) versionRPM(name string) string {
+	d.t.Helper()
+	version := strings.TrimSpace(d.mustRPM("-q", "--queryformat", "%{VERSION}\\n", name))
+	if out := d.must("r3-admin", "--version"); !strings.Contains(out, version) {
+		d.t.Errorf("%s is %s, and r3-admin says %s", name, version, out)
+	}
+	return version
 }
 
 // erase removes it: what was changed or written here stays, and has no effect.
