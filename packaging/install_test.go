@@ -485,6 +485,7 @@ func (d *debian) away(pkg string, before map[string]string) {
 	for path, is := range after {
 		switch was := before[path]; {
 		case strings.HasPrefix(path, "/var/log/jumpsuite"), is == was:
+		case path == "/etc/sudoers.d/.keep" && !d.has("/etc/sudoers.d/README"): // sudo-rs wants the folder, and dpkg would take it
 		case was == "":
 			d.t.Errorf("purged: %s is left", path)
 		default:
