@@ -139,7 +139,7 @@ func (d *debian) boot() {
 	})
 	d.pid = cmd.Process.Pid
 	d.waits(log.Name(), ended)
-	d.listen("127.0.0.1:3128", serve(&httputil.ReverseProxy{Director: func(*http.Request) {}}))
+	d.listen("127.0.0.1:3128", serve(&httputil.ReverseProxy{Rewrite: func(*httputil.ProxyRequest) {}}))
 	d.write("/etc/apt/apt.conf.d/90proxy", "Acquire::http::Proxy \"http://127.0.0.1:3128\";\n", 0o644)
 }
 

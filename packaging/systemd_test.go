@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"os/exec"
 	"regexp"
 	"runtime"
@@ -683,12 +682,6 @@ func (p *pair) stop() {
 		p.answered() // the first connection starts it
 		tt.on.active(tt.name + ".service")
 	}
-}
-
-// sees is whether there is such a file in the machine: /run is its own.
-func (d *debian) sees(path string) bool {
-	_, err := os.Lstat(fmt.Sprintf("/proc/%d/root%s", d.pid, path))
-	return err == nil
 }
 
 func (p *pair) rotate() {
