@@ -15,6 +15,7 @@ import (
 	ecsapi "github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"jumpsuite/internal/lab/clock"
 	"jumpsuite/internal/lab/world"
 )
 
@@ -79,7 +80,7 @@ func (l *Lab) inventoryToo(a world.Action) {
 type schedule struct {
 	mu      sync.Mutex
 	waiting []world.Action // for a first call
-	timers  []*time.Timer
+	timers  []*clock.Timer
 	stopped bool
 	events  []Event
 }
