@@ -28,18 +28,23 @@ type theatre struct {
 
 func play(t *testing.T, text string) *theatre {
 	t.Helper()
-	return playAt(t, text, 300)
+	return playIn(t, text, 300, true)
 }
 
-// playAt is play at so many lab seconds a second.
+// playAt is play at so many lab seconds a second, which do not wait for the deployer.
 func playAt(t *testing.T, text string, speed float64) *theatre {
+	t.Helper()
+	return playIn(t, text, speed, false)
+}
+
+func playIn(t *testing.T, text string, speed float64, patient bool) *theatre {
 	t.Helper()
 	w, err := world.Parse([]byte(text), "world")
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.Clock.Speed = speed
-	l, err := lab.Start(t.Context(), lab.Config{World: w})
+	l, err := lab.Start(t.Context(), lab.Config{World: w, Patient: patient})
 	if err != nil {
 		t.Fatal(err)
 	}

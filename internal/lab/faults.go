@@ -12,8 +12,9 @@ import (
 
 // faults are the faults of a lab, with how many calls each has met.
 type faults struct {
-	mu   sync.Mutex
-	list []*fault
+	mu        sync.Mutex
+	list      []*fault
+	intercept func(operation string) bool
 }
 
 type fault struct {
@@ -43,6 +44,21 @@ func (l *Lab) AddFault(f world.Fault) {
 
 // ClearFaults ends all faults.
 func (l *Lab) ClearFaults() { l.faults.clear() }
+
+// Intercept has f asked about each call before it is answered. Where f says so, the
+// call does not take place, and its connection is closed. Nil ends it.
+func (l *Lab) Intercept(f func(operation string) bool) {
+	l.faults.mu.Lock()
+	defer l.faults.mu.Unlock()
+	l.faults.intercept = f
+}
+
+func (f *faults) intercepts(operation string) bool {
+	f.mu.Lock()
+	intercept := f.intercept
+	f.mu.Unlock()
+	return intercept != nil && intercept(operation)
+}
 
 // verdict is what the faults do to one call.
 type verdict struct {

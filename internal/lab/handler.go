@@ -37,6 +37,7 @@ func (l *Lab) serveAWS(w http.ResponseWriter, r *http.Request) {
 	if unread != nil {
 		err = &wire.Error{Status: http.StatusRequestEntityTooLarge, Code: "RequestEntityTooLargeException", Message: unread.Error()}
 	}
+	l.pace.call(q.Operation + string(body))
 	var out any
 	if err == nil {
 		out, err = l.call(r.Context(), q)
@@ -61,6 +62,9 @@ func (l *Lab) serveAWS(w http.ResponseWriter, r *http.Request) {
 func (l *Lab) call(ctx context.Context, q *wire.Request) (any, error) {
 	if err := q.Authenticate(l.credentials); err != nil {
 		return nil, err
+	}
+	if l.faults.intercepts(q.Operation) {
+		return nil, errCut
 	}
 	v := l.faults.meet(q.Operation)
 	if err := wait(ctx, v.latency+time.Duration(l.World.Latency)); err != nil {

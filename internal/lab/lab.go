@@ -63,6 +63,10 @@ type Config struct {
 	// argument, as the real agent's is. State is the folder for the real agent's state
 	// files: STATE/INSTANCE/document/state/current/SESSION. Empty means none.
 	Worker, State string
+	// Patient has lab time wait for the clients, where tasks are played by the clock: no
+	// client sees more happen between two looks because the machine is busy. It is for
+	// clients that look often, and by the time outside.
+	Patient bool
 	// Log is told what nobody can be told otherwise. If nil, it is discarded.
 	Log *slog.Logger
 }
@@ -100,6 +104,7 @@ type Lab struct {
 	url         string
 	server      *http.Server
 	limits      *limits
+	pace        *pace
 	ports       ports
 
 	calls   recorder
@@ -122,6 +127,7 @@ func Start(ctx context.Context, c Config) (*Lab, error) {
 	}
 	l.Clock = clock.New(l.World.Clock.Speed)
 	l.started = l.Clock.Now()
+	l.pace = newPace(l.Clock, l.World.Clock.Speed, c.Patient && c.Engine != Docker)
 	if err := l.build(ctx, c); err != nil {
 		l.Close()
 		return nil, err
@@ -227,7 +233,7 @@ func (l *Lab) listen(address string) error {
 	}
 	l.url = "http://" + listener.Addr().String()
 	l.images.URL = l.url
-	l.server = &http.Server{Handler: l.Handler(), ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(l.log.Handler(), slog.LevelWarn)}
+	l.server = &http.Server{Handler: l.Handler(), ReadHeaderTimeout: time.Minute, ConnState: l.pace.connection, ErrorLog: slog.NewLogLogger(l.log.Handler(), slog.LevelWarn)}
 	go func() {
 		if err := l.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			l.log.Error("the lab's server ended", "error", err)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -30,6 +32,9 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"called":     cmdCalled,
 	"resetcalls": cmdResetCalls,
 	"pass":       cmdPass,
+	"freeze":     cmdFreeze,
+	"thaw":       cmdThaw,
+	"killed":     cmdKilled,
 	"eventually": cmdEventually,
 	"exitcode":   cmdExitCode,
 }
@@ -172,7 +177,70 @@ func cmdPass(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, !neg && len(args) == 1, "pass DURATION")
 	d, err := time.ParseDuration(args[0])
 	ts.Check(err)
-	ts.Check(labOf(ts).Clock.Sleep(context.Background(), d))
+	ts.Check(labOf(ts).Clock.Pass(context.Background(), d))
+}
+
+func cmdFreeze(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 0, "freeze")
+	labOf(ts).Clock.Freeze()
+}
+
+func cmdThaw(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 0, "thaw")
+	labOf(ts).Clock.Thaw()
+}
+
+// cmdKilled runs a command in a shell that first writes down its process, which is
+// the command's.
+func cmdKilled(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) >= 3, "killed AFTER AT COMMAND…")
+	pid := ts.MkAbs(".killed")
+	e := &executioner{after: args[0], at: args[1], pid: pid}
+	l := labOf(ts)
+	l.Intercept(e.meet)
+	defer l.Intercept(nil)
+	err := ts.Exec("sh", append([]string{"-c", `echo $$ >"$0"; exec "$@"`, pid}, args[2:]...)...)
+	ts.Check(e.err)
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		ts.Fatalf("%s ended before it called %s after %s: %v", strings.Join(args[2:], " "), e.at, e.after, err)
+	}
+}
+
+// executioner kills a process at a call that comes after another one.
+type executioner struct {
+	after, at string
+	pid       string // the file that has its number
+
+	mu    sync.Mutex
+	begun bool
+	done  bool
+	err   error
+}
+
+// meet reports whether a call is not to be carried out: its process is dead.
+func (e *executioner) meet(operation string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.done || !e.begun || operation != e.at {
+		e.begun = e.begun || operation == e.after
+		return false
+	}
+	e.done = true
+	e.err = killProcess(e.pid)
+	return true
+}
+
+func killProcess(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return err
+	}
+	return syscall.Kill(pid, syscall.SIGKILL)
 }
 
 func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {

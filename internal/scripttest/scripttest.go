@@ -24,11 +24,17 @@
 //	called OP [TEXT]      OP was called, with TEXT in its parameters (JSON); they go to stdout
 //	resetcalls            forget the calls so far
 //	pass DURATION         let lab time pass
+//	freeze                let it stand still from now on, but for pass
+//	thaw                  let it go on
+//	killed AFTER AT COMMAND…
+//	                      exec COMMAND, which is killed at its first call of operation AT
+//	                      after one of operation AFTER; that call does not take place
 //	eventually exec …     run a command again and again until it succeeds, for at
 //	                      most a minute outside
 //	exitcode N COMMAND…   exec COMMAND, which ends with the exit code N
 //
-// All but world, fault clear, resetcalls, pass and exitcode can be negated.
+// All but world, fault clear, resetcalls, pass, freeze, thaw, killed and exitcode can be
+// negated. While a client is connected, lab time waits for it (lab.Config's Patient).
 //
 // Each script runs once with each engine of the lab: sim, and docker where
 // there can be one (root, dockerd, busybox). A script without a world, or with
@@ -210,7 +216,7 @@ func (s *stage) start(w *world.World) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	l, err := lab.Start(ctx, lab.Config{World: w, Engine: s.engine, StartDocker: StartDocker})
+	l, err := lab.Start(ctx, lab.Config{World: w, Engine: s.engine, StartDocker: StartDocker, Patient: true})
 	s.lab = l
 	return err
 }

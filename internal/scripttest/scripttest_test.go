@@ -14,7 +14,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	scripttest.Main(m, map[string]func(){"clusters": clusters, "desired": desired})
+	scripttest.Main(m, map[string]func(){"clusters": clusters, "desired": desired, "both": func() { clusters(); desired() }})
 }
 
 func TestScripts(t *testing.T) { scripttest.Run(t, "testdata/script") }
