@@ -259,19 +259,37 @@ func TestLookCostsFewCalls(t *testing.T) {
 }
 
 // The view names hosts as list does; where SSM may not be asked, by instance id.
+const loneWorld = `
+clusters: [{name: prod, hosts: [{}]}]
+images: [{repository: web, tags: ["1", "2"]}]
+services: [{name: web, image: "web:1"}]
+`
+
 func TestHostsAreCalledByTheirAddressWhereThatIsKnown(t *testing.T) {
-	for want, fault := range map[string]string{"10.0.0.": "", "i-": "faults: [{operation: DescribeInstanceInformation, error: denied}]\n"} {
-		p := play(t, busyWorld+fault)
-		if err := p.deploy(t.Context(), "web:2"); err != nil {
-			t.Fatal(err)
-		}
-		hosts := p.last(deployer.Progressed).Progress.Hosts
-		if len(hosts) == 0 || !strings.HasPrefix(hosts[0].Host, want) {
-			t.Errorf("hosts %v, want %s…", hosts, want)
-		}
-		if n := p.count("DescribeInstanceInformation"); want == "i-" && n != 1 {
-			t.Errorf("%d DescribeInstanceInformation that were denied", n)
-		}
+	for _, tt := range []struct {
+		name, fault, want string
+		calls             int
+	}{
+		{"known", "", "10.0.0.", 1},
+		{"denied", "{operation: DescribeInstanceInformation, error: denied}", "i-", 1},
+		{"cut once", "{operation: DescribeInstanceInformation, error: cut, times: 1}", "10.0.0.", 2},
+		{"cut for ever", "{operation: DescribeInstanceInformation, error: cut}", "i-", 3},
+		// The first is the preflight's, and has its tries.
+		{"hosts cut twice", "{operation: DescribeContainerInstances, error: cut, skip: 1, times: 2}", "10.0.0.", 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := play(t, loneWorld+"faults: ["+tt.fault+"]\n")
+			if err := p.deploy(t.Context(), "web:2"); err != nil {
+				t.Fatal(err)
+			}
+			hosts := p.last(deployer.Progressed).Progress.Hosts
+			if len(hosts) != 1 || !strings.HasPrefix(hosts[0].Host, tt.want) {
+				t.Errorf("hosts %v, want %s…", hosts, tt.want)
+			}
+			if n := p.count("DescribeInstanceInformation"); n != tt.calls {
+				t.Errorf("SSM was asked %d times, want %d", n, tt.calls)
+			}
+		})
 	}
 }
 
