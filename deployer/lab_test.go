@@ -293,6 +293,41 @@ func TestHostsAreCalledByTheirAddressWhereThatIsKnown(t *testing.T) {
 	}
 }
 
+// ECS says why a target was unhealthy in an event of the service's, which is read
+// before the tasks: here all that happens happens between the two.
+func TestATasksOwnTargetIsToldAlsoWhenItsEventComesBetweenTwoReads(t *testing.T) {
+	p := play(t, strings.Replace(busyWorld, `tags: ["1", "2"]}`, `tags: ["1"]}, {repository: web, tags: ["2"], http: 503}`, 1))
+	p.lab.Clock.Freeze()
+	p.lab.Intercept(func(operation string) bool {
+		if operation == "DescribeTasks" {
+			_ = p.lab.Clock.Pass(t.Context(), 10*time.Second) // where it cannot, the deployment ends otherwise
+		}
+		return false
+	})
+	p.d.Tell = func(e deployer.Event) {
+		p.events = append(p.events, e)
+		if e.Kind == deployer.Broke {
+			p.lab.Clock.Thaw() // for the roll-back
+		}
+	}
+	err := p.deploy(t.Context(), "web:2")
+	if err == nil || !strings.Contains(err.Error(), "; its target was unhealthy: Health checks failed with these codes: [503]") {
+		t.Errorf("error %v, want one that tells of the last task's own target", err)
+	}
+	stopped := 0
+	for _, e := range p.events {
+		if e.Kind != deployer.TaskStopped || !strings.Contains(e.Message, "ELB") {
+			continue
+		}
+		if stopped++; !strings.Contains(e.Message, "; its target was unhealthy: ") {
+			t.Errorf("%s, want it to tell of the task's own target", e.Message)
+		}
+	}
+	if stopped == 0 {
+		t.Error("no task was stopped for its target")
+	}
+}
+
 // Interrupted at any moment, the error says what there is, and it is true.
 func TestInterruptedAtAnyMoment(t *testing.T) {
 	for _, tt := range []struct {

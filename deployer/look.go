@@ -26,11 +26,12 @@ type watcher struct {
 	goal     Goal
 	rollouts ECS                       // for goals with Stages
 	stopped  map[string]ecsstatus.Task // by ARN: those that will not change any more
+	failed   map[string]bool           // by ARN: those that have failed a load balancer's check, as far as seen
 	labels   *labels
 }
 
 func (d *Deployer) watch(r *ecsstatus.Reader, g Goal) *watcher {
-	return &watcher{reader: r, rollouts: d.ecs, clock: d.clock, goal: g, stopped: map[string]ecsstatus.Task{}, labels: &d.labels}
+	return &watcher{reader: r, rollouts: d.ecs, clock: d.clock, goal: g, stopped: map[string]ecsstatus.Task{}, failed: map[string]bool{}, labels: &d.labels}
 }
 
 // look reads what judge needs. It decides nothing and tells nobody.
@@ -48,6 +49,11 @@ func (w *watcher) look(ctx context.Context) (Observation, error) {
 		return o, err
 	}
 	o.Tasks, o.Old = w.sort(tasks)
+	if w.unexplained(o) {
+		if later, err := w.reader.Service(ctx, w.goal.ContainerType); err == nil {
+			s, o.Service = later, later
+		}
+	}
 	if w.goal.Stages != "" {
 		if o.Rollout, err = w.rollout(ctx); err != nil {
 			return o, err
@@ -91,6 +97,20 @@ func (w *watcher) tasks(ctx context.Context) ([]ecsstatus.Task, error) {
 	}
 	slices.SortFunc(tasks, func(a, b ecsstatus.Task) int { return a.Created.Compare(b.Created) })
 	return tasks, nil
+}
+
+// unexplained reports whether a task is seen to have failed a load balancer's check for
+// the first time, and the service, which was read before the tasks, does not say why.
+func (w *watcher) unexplained(o Observation) bool {
+	found := false
+	for _, t := range o.Tasks {
+		if !failedCheck(t) || w.failed[t.ARN] {
+			continue
+		}
+		w.failed[t.ARN] = true
+		found = found || ownUnwell(o.Service, t) == ""
+	}
+	return found
 }
 
 func (w *watcher) list(ctx context.Context, status types.DesiredStatus) ([]string, error) {

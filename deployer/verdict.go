@@ -254,13 +254,23 @@ var unhealthyEvent = regexp.MustCompile(`is unhealthy in \(target-group .*due to
 // unwell is why a task was unhealthy for the load balancer: its target has gone
 // with the task, and what ECS said of it has stayed.
 func unwell(s *ecsstatus.Service, t ecsstatus.Task) string {
+	if own := ownUnwell(s, t); own != "" || !failedCheck(t) {
+		return own
+	}
+	return otherUnwell(s)
+}
+
+// failedCheck reports whether a task was stopped for a load balancer's check.
+func failedCheck(t ecsstatus.Task) bool {
+	return strings.HasPrefix(t.StoppedReason, "Task failed ELB health checks")
+}
+
+// ownUnwell is why a task's target was unhealthy, if ECS says so of that task.
+func ownUnwell(s *ecsstatus.Service, t ecsstatus.Task) string {
 	for _, e := range s.Events {
 		if m := unhealthyEvent.FindStringSubmatch(e.Message); m != nil && strings.Contains(e.Message, "(task "+t.ID+")") {
 			return "; its target was unhealthy: " + m[1]
 		}
-	}
-	if strings.HasPrefix(t.StoppedReason, "Task failed ELB health checks") {
-		return otherUnwell(s)
 	}
 	return ""
 }
