@@ -196,7 +196,7 @@ func (p *pair) played(commands string) string {
 func (p *pair) setUpHost() {
 	// So that hanging and reaping are seen in seconds, not in minutes.
 	p.host.write("/etc/systemd/system/r3-dockerproxy.service.d/quick.conf",
-		"[Service]\nWatchdogSec=4\nExecStart=\nExecStart=/usr/sbin/r3-dockerproxy --reap 1s\n", 0o644)
+		"[Service]\nWatchdogSec=10\nExecStart=\nExecStart=/usr/sbin/r3-dockerproxy --reap 1s\n", 0o644)
 	p.host.follow(p.played(commandsOf(p.t, "A docker host")), built(p.t, "jumpsuite-host_*_"+runtime.GOARCH+".deb"))
 	p.host.active("r3-dockerproxy.socket", "r3-dockerproxy.service", "r3-ecr.socket", "jumpsuite-enrol.timer")
 	p.host.inactive("r3-ecr.service", "jumpsuite-metadata.service")
@@ -470,7 +470,7 @@ func (p *pair) answers(s *session, word string) {
 
 func (p *pair) says(s *session, want string) {
 	p.t.Helper()
-	for range 300 {
+	for range 600 {
 		if strings.Contains(s.out.String(), want) {
 			return
 		}
