@@ -85,8 +85,8 @@ func (a *attempt) rolledBy(ctx context.Context, id string) (s *ecsstatus.Service
 }
 
 // takenOver says whether the failed deployment is no longer the PRIMARY one, and
-// who is. A service that does not show it at all is not believed: the read may
-// be old.
+// who is. A service that does not show it at all is not believed, as the read may
+// be old, unless ECS says that it has failed.
 func takenOver(g Goal, s *ecsstatus.Service) Verdict {
 	own, primary := s.Deployment(g.ID), s.Primary()
 	switch {
@@ -94,7 +94,7 @@ func takenOver(g Goal, s *ecsstatus.Service) Verdict {
 		return Verdict{Outcome: Gone, Reason: "the service was deleted"}
 	case g.supersededBy(primary):
 		return superseded(primary)
-	case own != nil && primary != nil && primary.ID != g.ID:
+	case primary != nil && primary.ID != g.ID && (own != nil || givenUp(g, s)):
 		return Verdict{Outcome: TakenBack, Other: primary.ID}
 	}
 	return Verdict{}

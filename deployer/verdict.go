@@ -167,7 +167,7 @@ func judgeDisplaced(g Goal, o Observation, t Trail, own, primary *ecsstatus.Depl
 	if t.missing.IsZero() {
 		t.missing = o.At
 	}
-	if own == nil && o.At.Sub(t.missing) < staleFor && !givenUp(g, o) || primary == nil {
+	if own == nil && o.At.Sub(t.missing) < staleFor && !givenUp(g, o.Service) || primary == nil {
 		return Verdict{Missing: []string{"ECS does not show the deployment yet"}}, t
 	}
 	why := "ECS rolled it back"
@@ -182,8 +182,8 @@ func judgeDisplaced(g Goal, o Observation, t Trail, own, primary *ecsstatus.Depl
 
 // givenUp reports whether ECS's events say that the deployment failed: one that
 // is not shown then is not shown any more.
-func givenUp(g Goal, o Observation) bool {
-	return slices.ContainsFunc(o.Service.Events, func(e ecsstatus.Event) bool {
+func givenUp(g Goal, s *ecsstatus.Service) bool {
+	return slices.ContainsFunc(s.Events, func(e ecsstatus.Event) bool {
 		return strings.Contains(e.Message, "(deployment "+g.ID+") deployment failed")
 	})
 }
