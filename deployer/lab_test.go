@@ -3,7 +3,11 @@ package deployer_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -524,5 +528,71 @@ func TestARollBackThatECSTakesItsTimeForIsNotBegunTwice(t *testing.T) {
 	err := p.deploy(t.Context(), "web:2")
 	if cli.ExitCode(err) != cli.ExitRolledBack || p.count("UpdateService") != 1 || p.count("StopServiceDeployment") != 1 {
 		t.Errorf("%d updates, %d stops, %v; want ECS's own roll-back followed", p.count("UpdateService"), p.count("StopServiceDeployment"), err)
+	}
+}
+
+// strict lets nobody in whose signature is more than five minutes off AWS's time, as AWS
+// does, and counts whom it did not.
+type strict struct {
+	lab     http.Handler
+	now     func() time.Time
+	refused atomic.Int32
+}
+
+func (s *strict) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	now := s.now()
+	signed, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+	if err == nil && now.Sub(signed).Abs() <= 5*time.Minute {
+		s.lab.ServeHTTP(w, r)
+		return
+	}
+	s.refused.Add(1)
+	w.Header().Set("Date", now.UTC().Format(http.TimeFormat))
+	w.Header().Set("X-Amzn-Requestid", "refused")
+	if r.Header.Get("X-Amz-Target") == "" { // the query protocol
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, `<ErrorResponse><Error><Type>Sender</Type><Code>SignatureDoesNotMatch</Code><Message>Signature not yet current</Message></Error><RequestId>refused</RequestId></ErrorResponse>`)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	w.WriteHeader(http.StatusBadRequest)
+	fmt.Fprint(w, `{"__type":"InvalidSignatureException","message":"Signature not yet current"}`)
+}
+
+// An hour ahead of AWS or behind: what is judged by time is judged by AWS's, and what was
+// refused for its signature is sent once more and no more.
+func TestAClockThatIsAnHourOffChangesNothing(t *testing.T) {
+	const speed = 30 // five minutes are ten seconds
+	for _, tt := range []struct {
+		off, image string
+		want       int
+	}{{"ahead", "2", cli.ExitOK}, {"behind", "crash", cli.ExitRolledBack}} {
+		t.Run(tt.off, func(t *testing.T) {
+			p := playAt(t, "clock: {"+tt.off+": 1h}"+strings.Replace(busyWorld, `["1", "2"]}`, `["1", "2"]}, {repository: web, tags: [crash], exit: 1, after: 2s}`, 1), speed)
+			front := &strict{lab: p.lab.Handler(), now: p.lab.Clock.Now}
+			server := httptest.NewServer(front)
+			defer server.Close()
+			cfg, err := awsconfig.Load(t.Context(), awsconfig.Options{Endpoint: server.URL, Speed: speed})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.d, p.cfg = deployer.New(cfg, "prod"), cfg
+			p.d.Interval, p.d.Tell = 100*time.Millisecond, func(e deployer.Event) { p.events = append(p.events, e) }
+			began := p.lab.Clock.Now()
+			if err := p.deploy(t.Context(), "web:"+tt.image); cli.ExitCode(err) != tt.want {
+				t.Errorf("%v, want %d", err, tt.want)
+			}
+			if n := p.count("RegisterTaskDefinition"); n != 1 || p.revisions("web") != 2 {
+				t.Errorf("registered %d times", n)
+			}
+			if front.refused.Load() == 0 {
+				t.Error("no signature was refused: the test tests nothing")
+			}
+			for _, e := range p.events {
+				if e.Time.Before(began.Add(-time.Minute)) || e.Time.After(p.lab.Clock.Now().Add(time.Minute)) {
+					t.Errorf("%s at %s, and it is %s", e.Kind, e.Time, p.lab.Clock.Now())
+				}
+			}
+		})
 	}
 }

@@ -200,6 +200,8 @@ func TestLiveFitsTheTerminal(t *testing.T) {
 		{30, 24, "web  web:1 -> web:2  1m15s, …"},
 		{30, 5, "[##==-----] 1 healthy, 2 run…"},
 		{9, 24, "web  we…"},
+		{20, 24, "web  web:1 -> web:…"},
+		{20, 1, "[#==---] 1 healthy…"},
 	} {
 		s := &screen{columns: tt.columns}
 		l := &Live{W: s, Size: func() (int, int) { return tt.columns, tt.rows }}

@@ -125,7 +125,7 @@ func Start(ctx context.Context, c Config) (*Lab, error) {
 	if err := l.World.Complete(); err != nil {
 		return nil, err
 	}
-	l.Clock = clock.New(l.World.Clock.Speed)
+	l.Clock = clock.Off(l.World.Clock.Speed, time.Duration(l.World.Clock.Ahead-l.World.Clock.Behind))
 	l.started = l.Clock.Now()
 	l.pace = newPace(l.Clock, l.World.Clock.Speed, c.Patient && c.Engine != Docker)
 	if err := l.build(ctx, c); err != nil {

@@ -26,6 +26,7 @@ const (
 // outside.
 type Clock struct {
 	speed float64
+	ahead time.Duration
 	once  sync.Once
 	start time.Time
 
@@ -44,10 +45,13 @@ type Clock struct {
 // New returns a clock on which speed seconds pass in each second outside.
 func New(speed float64) *Clock { return &Clock{speed: speed} }
 
+// Off returns one that is ahead of the clock outside in the beginning too, or behind.
+func Off(speed float64, ahead time.Duration) *Clock { return &Clock{speed: speed, ahead: ahead} }
+
 func (c *Clock) begin() {
 	c.once.Do(func() {
-		c.start = time.Now()
-		c.mark = c.start
+		c.mark = time.Now()
+		c.start = c.mark.Add(c.ahead)
 		if c.speed <= 0 {
 			c.speed = 1
 		}

@@ -52,6 +52,9 @@ type World struct {
 type Clock struct {
 	// Speed is lab seconds per second outside; zero means 1.
 	Speed float64 `yaml:"speed"`
+	// Ahead and Behind are how far lab time is from the time outside in the beginning.
+	Ahead  Duration `yaml:"ahead"`
+	Behind Duration `yaml:"behind"`
 }
 
 // Duration is a time.Duration written as in Go.
