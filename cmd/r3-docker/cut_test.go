@@ -103,7 +103,7 @@ func TestWhatIsCutIsNoSuccess(t *testing.T) {
 					t.Errorf("it looks like a success: %q", out.text())
 				}
 				if !strings.Contains(out.text(), tt.says) {
-					t.Errorf("it does not say %q: %q", tt.says, out.text())
+					t.Errorf("it does not say %q: %q (%v)", tt.says, out.text(), err)
 				}
 			case <-time.After(25 * time.Second):
 				cmd.Process.Kill()
