@@ -522,6 +522,10 @@ func TestARollBackThatECSTakesItsTimeForIsNotBegunTwice(t *testing.T) {
 	p := play(t, strings.Replace(brokenWorld, ", circuit-breaker: {enable: true, rollback: true}", "", 1)+"faults: [{operation: StopTask, stale: 2m}]\n")
 	p.d.Tell = func(e deployer.Event) {
 		if e.Kind == deployer.Broke {
+			// So that what is shown is the deployment, and not what was before it.
+			if err := p.lab.Clock.Sleep(t.Context(), 22*time.Second); err != nil {
+				t.Error(err)
+			}
 			p.lab.AddFault(world.Fault{Operation: "DescribeServices", Stale: world.Duration(22 * time.Second)})
 		}
 	}
