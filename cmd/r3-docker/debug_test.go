@@ -237,7 +237,7 @@ func commandLines(t *testing.T) map[string]string {
 func isCLI(t *testing.T, process, line string) bool {
 	t.Helper()
 	info, err := os.Stat(process)
-	if err != nil || !strings.HasPrefix(line, "docker\x00") {
+	if err != nil || !strings.HasPrefix(line, "docker\x00") || !sameFile(process+"/exe", sudoer.Bin+"/r3-docker-cli") {
 		return false
 	}
 	return info.Sys().(*syscall.Stat_t).Uid == sudoer.UID

@@ -30,15 +30,9 @@ func halves(t *testing.T, verb string) both {
 // processOf is the pid of a process by the file that it runs and its first
 // argument, if it has to have one; 0 if there is none.
 func processOf(file, verb string) int {
-	// By what it is, not by its path: another run of these tests, beside this one, has
-	// files of its own there.
-	ours, err := os.Stat(sudoer.Bin + "/" + file)
-	if err != nil {
-		return 0
-	}
 	all, _ := filepath.Glob("/proc/[0-9]*/exe") // the pattern is a good one
 	for _, exe := range all {
-		if its, err := os.Stat(exe); err != nil || !os.SameFile(its, ours) {
+		if !sameFile(exe, sudoer.Bin+"/"+file) {
 			continue
 		}
 		line, err := os.ReadFile(filepath.Join(filepath.Dir(exe), "cmdline"))
@@ -51,6 +45,14 @@ func processOf(file, verb string) int {
 		}
 	}
 	return 0
+}
+
+// sameFile knows a program by what it is, not by its path: another run of these tests,
+// beside this one, has files of its own there.
+func sameFile(exe, path string) bool {
+	its, err := os.Stat(exe)
+	ours, err2 := os.Stat(path)
+	return err == nil && err2 == nil && os.SameFile(its, ours)
 }
 
 // eventually waits until something is so, for at most half a minute.
