@@ -196,7 +196,7 @@ func (d *docker) restoreTerminal() {
 func (d *docker) leaveTerminal() {
 	signal.Ignore(syscall.SIGTTOU)
 	front, err := unix.IoctlGetInt(int(d.In().FD()), unix.TIOCGPGRP)
-	if err != nil || front == unix.Getpgrp() {
+	if err != nil || front == 0 || front == unix.Getpgrp() { // 0: it has nobody's any more
 		d.restoreTerminal()
 	}
 }

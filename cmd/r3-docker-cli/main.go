@@ -48,7 +48,7 @@ func main() {
 // run carries out one command line.
 func run(g *gate, args []string) int {
 	d := newDocker(g)
-	ctx, stop := interruptible(g, verbOf(args))
+	ctx, stop := interruptible(g, verbOf(args), d.leaveTerminal)
 	defer stop()
 	go g.whenGone(func() {
 		d.leaveTerminal()

@@ -21,8 +21,9 @@ var proxied = map[string]bool{"run": true, "start": true}
 
 // interruptible is a context that the first SIGINT or SIGTERM ends, as docker's
 // does. Each signal is also told to the privileged half, which gets most of them,
-// too, and passes on only those that have not arrived here.
-func interruptible(g *gate, verb string) (ctx context.Context, stop func()) {
+// too, and passes on only those that have not arrived here. Where one ends this
+// process at once, leave is called before.
+func interruptible(g *gate, verb string, leave func()) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	arrived := make(chan os.Signal, 32)
 	signal.Notify(arrived, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT,
@@ -35,6 +36,7 @@ func interruptible(g *gate, verb string) (ctx context.Context, stop func()) {
 			case sig == syscall.SIGINT || sig == syscall.SIGTERM:
 				cancel(&interrupted{sig})
 			case sig != syscall.SIGWINCH && !proxied[verb]:
+				leave()
 				dieOf(sig)
 			}
 		}
