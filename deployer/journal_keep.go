@@ -281,7 +281,8 @@ func (k *keeper) came(s *ecsstatus.Service, j Journal) turn {
 // takenBy tells, before something is done about a service, whether someone else has taken
 // it over, by the journal in its tags, with the service as it was last read. Where ECS
 // does not show the deployment of that journal, it is given the seconds that a read may
-// lag behind; one that is still not shown came before ours, and has gone.
+// lag behind; one that is still not shown came before ours, and has gone. So is a journal
+// without a deployment: its process gives way to ours, takes the service over, or has died.
 func (k *keeper) takenBy(ctx context.Context, s *ecsstatus.Service) (now *ecsstatus.Service, j Journal, taken bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settledAfter+noteTime)
 	defer cancel()
@@ -295,9 +296,12 @@ func (k *keeper) takenBy(ctx context.Context, s *ecsstatus.Service) (now *ecssta
 			s = again
 		}
 		theirs := false
-		if j, theirs = k.theirs(s); !theirs || j.State == StateAbandoned {
+		switch j, theirs = k.theirs(s); {
+		case !theirs, j.State == StateAbandoned:
 			come = cameLast
-		} else {
+		case j.State == StateBegun:
+			come = cameUnclear
+		default:
 			come = k.came(s, j)
 		}
 		return come != cameUnclear, nil
@@ -444,6 +448,9 @@ func (k *keeper) last(ctx context.Context) error {
 	}
 	if err != nil {
 		return err
+	}
+	if j, theirs := k.theirs(s); theirs && j.State == StateBegun {
+		return nil // it may be under way, and ours has ended
 	}
 	if _, _, taken := k.takenBy(ctx, s); taken {
 		return nil

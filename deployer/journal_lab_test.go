@@ -153,6 +153,31 @@ func TestTheJournalOfWhoCameFirstDoesNotKeepTheLastFromRollingBack(t *testing.T)
 	p.ended(deployer.StateRolledBack)
 }
 
+// Who has seen nothing of our deployment before he wrote his journal over ours gives way, as
+// it is there, or has died: what failed is rolled back by us or by nobody.
+func TestAJournalThatNothingCameOfDoesNotKeepAFailureFromBeingRolledBack(t *testing.T) {
+	p := play(t, strings.Replace(busyWorld, `tags: ["1", "2"]}`, `tags: ["1"]}, {repository: web, tags: ["2"], exit: 1, after: 2s}`, 1))
+	api := ecs.NewFromConfig(p.cfg)
+	p.d.Tell = func(e deployer.Event) {
+		p.events = append(p.events, e)
+		if e.Kind != deployer.Updated {
+			return
+		}
+		var tags []types.Tag
+		for key, value := range map[string]string{"deployment": strings.Repeat("0a", 16), "state": "begun " + e.Time.Format(time.RFC3339) + " 0123456789ab",
+			"to": "-", "how": "strategy=rolling"} {
+			tags = append(tags, types.Tag{Key: aws.String("jumpsuite:" + key), Value: aws.String(value)})
+		}
+		if _, err := api.TagResource(t.Context(), &ecs.TagResourceInput{ResourceArn: aws.String("arn:aws:ecs:eu-central-1:123456789012:service/prod/web"), Tags: tags}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := p.deploy(t.Context(), "web:2"); cli.ExitCode(err) != cli.ExitRolledBack {
+		t.Errorf("got %v, want 75", err)
+	}
+	p.ended(deployer.StateRolledBack)
+}
+
 func TestAHeldContainerTypeIsTakenOverWhenItsProcessIsSilent(t *testing.T) {
 	p := play(t, busyWorld)
 	p.d.Host = "jump-1"
