@@ -22,8 +22,8 @@ import (
 // starts it. Nothing of the stream is read before the client's start was decided,
 // recorded and, where that is due, is being recorded.
 
-// lastExec in place of an exec's id is the one that was created on the same
-// connection: the host's gate is asked to start it before its id is known.
+// lastExec in place of an exec's id is the one that the request before has created
+// on the same connection: the host's gate is asked to start it before its id is known.
 const lastExec = "last"
 
 // begunTime is how long an exec that was started with its create waits for its
@@ -150,10 +150,10 @@ func (x *exchange) created(e *execution, up *upstream, known bool) error {
 }
 
 // startedRef is the exec that is meant: on a jump server's connection, where the word
-// stands for it, the one that was created there.
+// stands for it, the one that the request before has created there, if it has.
 func (x *exchange) startedRef() string {
 	if x.conn.caller.fromFar() && x.ref == lastExec {
-		return x.conn.lastExec
+		return x.before
 	}
 	return x.ref
 }

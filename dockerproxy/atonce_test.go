@@ -234,3 +234,36 @@ func TestTheLastExecIsForGates(t *testing.T) {
 		t.Errorf("start: got %d %s", a.status, a.body)
 	}
 }
+
+// What was created on the connection before is not what a create that is refused
+// was to be.
+func TestACreateThatIsRefusedStartsNoExecOfBefore(t *testing.T) {
+	h, engine := twoGates(t, "test")
+	made := throughTunnel(t, h)
+	if a := exchangeRaw(t, h.socket("dev"), post("/v1.51/containers/web/exec", someExec)); a.status != http.StatusCreated {
+		t.Fatalf("create: got %d %s", a.status, a.body)
+	}
+	eventually(t, "the stream to the host is free again", func() bool {
+		h.gate.mu.Lock()
+		defer h.gate.mu.Unlock()
+		return len(h.gate.idle) == 1
+	})
+	if a := exchangeRaw(t, h.socket("dev"), verbed(post("/v1.51/containers/nosuch/exec", someExec))); a.status != http.StatusNotFound {
+		t.Fatalf("create: got %d %s", a.status, a.body)
+	}
+	var start audit.Event
+	eventually(t, "the host has decided about the start", func() bool {
+		all := h.hostLog.all()
+		i := slices.IndexFunc(all, func(e audit.Event) bool { return e.Detail == "exec start" })
+		if i >= 0 {
+			start = all[i]
+		}
+		return i >= 0
+	})
+	if start.Verdict != audit.Deny || len(made()) != 1 {
+		t.Errorf("over %d streams: %+v", len(made()), start)
+	}
+	if got := engine.changes(); len(got) != 1 {
+		t.Errorf("the Engine was asked %q", got)
+	}
+}

@@ -33,7 +33,7 @@ type connection struct {
 	out    []byte    // for answers
 	req    request
 
-	lastExec string // id of the exec that was created here last
+	madeExec string // id of the exec that the last request has created; empty: it has not
 }
 
 // readers are for the heads of requests. A stream gives its own back.
@@ -81,7 +81,8 @@ func (c *connection) serve(ctx context.Context) {
 
 // one handles one request and reports whether another may follow.
 func (c *connection) one(ctx context.Context) (goesOn bool) {
-	x := &exchange{gate: c.gate, conn: c, req: &c.req, began: time.Now()}
+	x := &exchange{gate: c.gate, conn: c, req: &c.req, began: time.Now(), before: c.madeExec}
+	c.madeExec = ""
 	defer func() {
 		if p := recover(); p != nil {
 			goesOn = c.panicked(x, p)

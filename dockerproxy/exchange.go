@@ -27,6 +27,7 @@ type exchange struct {
 	body  []byte
 	began time.Time
 
+	before   string      // id of the exec that the request before has created; empty: it has not
 	event    audit.Event // of the decision, once there is one
 	next     string      // id that the event will have; empty: any
 	header   string      // more lines for the answer's head

@@ -166,7 +166,7 @@ func (x *exchange) createExec(e *execution, o *container.ExecOptions) error {
 	if !x.gate.remember(e) {
 		return &Refusal{Status: http.StatusTooManyRequests, Text: "too many execs at a time"}
 	}
-	x.conn.lastExec = e.id
+	x.conn.madeExec = e.id
 	return x.replyJSON(http.StatusCreated, made)
 }
 
