@@ -112,9 +112,7 @@ func (w *watch) heard(answer bool) {
 	}
 	// They come in the order of how long they took.
 	middle := w.took[len(w.took)/2]
-	reasonable := max(w.p.Least, time.Duration(w.p.Times)*middle)
-	if reasonable < w.p.Most {
-		w.late = &LateError{After: reasonable, Others: true}
-		w.timer.Reset(time.Until(w.began.Add(reasonable)))
-	}
+	reasonable := min(max(w.p.Least, time.Duration(w.p.Times)*middle), w.p.Most)
+	w.late = &LateError{After: reasonable, Others: reasonable < w.p.Most}
+	w.timer.Reset(time.Until(w.began.Add(reasonable)))
 }

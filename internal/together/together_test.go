@@ -26,6 +26,7 @@ func TestWhoHangsIsWaitedForAsTheOthersMakeItReasonable(t *testing.T) {
 		{"one of three hangs", []time.Duration{time.Millisecond, hangs, time.Millisecond}, 3 * time.Second, []int{1}},
 		{"one of two hangs", []time.Duration{time.Millisecond, hangs}, 3 * time.Second, []int{1}},
 		{"the others are slow, too", []time.Duration{time.Second, 1200 * time.Millisecond, 5 * time.Second, hangs}, 6 * time.Second, []int{3}},
+		{"half are quick, and then one is not", []time.Duration{time.Millisecond, -2 * time.Millisecond, 2900 * time.Millisecond, 9 * time.Second}, 9 * time.Second, nil},
 		{"the only one hangs", []time.Duration{hangs}, 10 * time.Second, []int{0}},
 		{"most hang", []time.Duration{time.Millisecond, hangs, hangs}, 10 * time.Second, []int{1, 2}},
 		{"who fails is no measure", []time.Duration{-time.Millisecond, -time.Millisecond, hangs}, 10 * time.Second, []int{2}},
