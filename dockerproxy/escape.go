@@ -82,10 +82,9 @@ var sensitivePaths = []string{
 // root runs what is in them, or trusts it.
 var (
 	harmlessPaths = []string{
-		"/etc/localtime", "/etc/timezone", "/etc/ssl/certs", "/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/ecs-exec",
-		"/usr/share/zoneinfo", "/dev/shm", "/dev/log", "/var/lib/docker/volumes", "/var/lib/ecs/deps/execute-command",
+		"/etc/localtime", "/etc/timezone", "/etc/ecs-exec", "/usr/share/zoneinfo", "/dev/shm", "/dev/log", "/var/lib/docker/volumes",
 	}
-	readPaths = []string{"/etc/ssl", "/etc/pki", "/usr/share"}
+	readPaths = []string{"/etc/ssl", "/etc/pki", "/usr/share", "/var/lib/ecs/deps/execute-command"}
 )
 
 func (h hostPath) sensitive() bool {
