@@ -150,6 +150,10 @@ func TestWhatOthersInItsNamespaceHaveCountsToo(t *testing.T) {
 			}
 		})
 	}
+	a := exchangeRaw(t, h.socket("dev"), post("/v1.41/containers/abused-pause/exec", `{"AttachStdout":true,"Cmd":["id"]}`))
+	if want := "it shares a namespace with abused-beside, which is an escape"; a.status != http.StatusForbidden || !strings.Contains(a.body, want) {
+		t.Errorf("the one that the others have joined: got %d %s, want 403 and %q", a.status, a.body, want)
+	}
 }
 
 // What is not known about a container that shares its namespaces is not taken

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
@@ -186,11 +188,41 @@ func (x *exchange) leadsOut(t *target) ([]string, error) {
 // company are the containers with which a container shares namespaces.
 func (x *exchange) company(t *target) ([]*target, error) {
 	all, err := x.joined(t)
-	if err != nil || !t.HostConfig.PidMode.IsContainer() {
+	if err != nil || !t.HostConfig.PidMode.IsContainer() && !x.gate.joinedByOthers(t) {
 		return all, err
 	}
 	beside, err := x.beside(t, all)
 	return append(all, beside...), err
+}
+
+// joinedByOthers reports whether processes of other containers can be in the
+// namespace of one that runs. To ask the Engine of each container whom it has joined
+// takes long, and hardly ever has one: so the kernel is asked first.
+func (g *Gate) joinedByOthers(t *target) bool {
+	if !t.State.Running {
+		return false
+	}
+	if !g.Processes {
+		return true
+	}
+	proc, err := os.ReadDir("/proc")
+	own := namespaceOf(strconv.Itoa(t.State.Pid))
+	if err != nil || own == "" || !inContainer(t.State.Pid, t.ID) {
+		return true // the Engine knows
+	}
+	for _, p := range proc {
+		if pid, err := strconv.Atoi(p.Name()); err == nil && namespaceOf(p.Name()) == own && !inContainer(pid, t.ID) {
+			return true
+		}
+	}
+	return false
+}
+
+// namespaceOf is the namespace of a process in which it has its number; empty: it
+// has ended.
+func namespaceOf(pid string) string {
+	name, _ := os.Readlink("/proc/" + pid + "/ns/pid")
+	return name
 }
 
 // beside are the containers that run and whose processes are in one namespace with

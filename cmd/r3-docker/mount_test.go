@@ -54,3 +54,35 @@ func TestWhatIsMountedIsWhatTheKernelSays(t *testing.T) {
 		}
 	}
 }
+
+// A container that others have joined has their files, as /proc/PID/root, and its own
+// configuration says nothing of them.
+func TestWhoHasJoinedItsProcessesCountsToo(t *testing.T) {
+	h := need(t, "test")
+	for _, c := range []struct{ name, joins, bind string }{
+		{"join-harmless", "", ""}, {"join-harmlessly", "container:join-harmless", "/mnt/joined:/h"},
+		{"join-debugged", "", ""}, {"join-debugger", "container:join-debugged", "/etc:/h"},
+	} {
+		config := map[string]any{"PidMode": c.joins}
+		if c.bind != "" {
+			config["Binds"] = []string{c.bind}
+		}
+		leave(t, c.name, map[string]any{"HostConfig": config})
+		if _, err := engine("POST", "/containers/"+c.name+"/start", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		code int
+		says string
+	}{{"join-harmless", 0, "in it"}, {"join-debugged", 1, "it shares a namespace with join-debugger, which is an escape"}} {
+		cmd := h.Beside(t.Context(), "exec", tt.name, "echo", "in it")
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		_ = cmd.Run() // its code is looked at
+		if code := cmd.ProcessState.ExitCode(); code != tt.code || !strings.Contains(out.String(), tt.says) {
+			t.Errorf("exec in %s: got %d and %q, want %d and %q", tt.name, code, out.String(), tt.code, tt.says)
+		}
+	}
+}
