@@ -188,9 +188,13 @@ type sign struct {
 	mark    string
 	content string
 	since   time.Time // AWS's clock
+	but     string    // ARN of one that it is not
 }
 
 func (s sign) of(def types.TaskDefinition, tags []types.Tag) bool {
+	if s.but != "" && aws.ToString(def.TaskDefinitionArn) == s.but {
+		return false
+	}
 	for _, t := range tags {
 		if aws.ToString(t.Key) == deploymentTag {
 			return aws.ToString(t.Value) == s.mark

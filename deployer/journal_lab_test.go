@@ -2,7 +2,9 @@ package deployer_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -176,6 +178,34 @@ func TestAJournalThatNothingCameOfDoesNotKeepAFailureFromBeingRolledBack(t *test
 		t.Errorf("got %v, want 75", err)
 	}
 	p.ended(deployer.StateRolledBack)
+}
+
+// What has failed is never taken for what a roll-back has registered, though the two say the
+// same: of a definition without room for a mark, the content is all there is to go by.
+func TestWhatHasFailedIsNotWhatIsGoneBackTo(t *testing.T) {
+	var tags []string
+	for n := range 50 {
+		tags = append(tags, fmt.Sprintf("t%d: a", n))
+	}
+	p := play(t, strings.Replace(loneWorld, `image: "web:1"`, `image: "web:1", tags: {`+strings.Join(tags, ", ")+`}`, 1))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	p.d.Tell = func(e deployer.Event) {
+		if e.Kind != deployer.Updated {
+			return
+		}
+		if _, err := p.lab.ECS.DeregisterTaskDefinition(t.Context(), &ecs.DeregisterTaskDefinitionInput{TaskDefinition: aws.String("web:1")}); err != nil {
+			t.Error(err)
+		}
+		cancel(errors.New("interrupted"))
+	}
+	image, err := deployer.ParseImage("web:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.d.Deploy(ctx, deployer.Request{ContainerType: "web", Image: image, Force: true, Strategy: deployer.Replacing, OnInterrupt: deployer.RollBack})
+	if cli.ExitCode(err) != cli.ExitRolledBack || !strings.HasSuffix(err.Error(), "rolled back to web:3") {
+		t.Errorf("got %v, want 75 with web:3", err)
+	}
 }
 
 func TestAHeldContainerTypeIsTakenOverWhenItsProcessIsSilent(t *testing.T) {

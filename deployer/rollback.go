@@ -157,8 +157,9 @@ func (a *attempt) registerBack(ctx context.Context, def types.TaskDefinition, ta
 
 // backSign is how the revision is known that was registered in place of an inactive one:
 // by its mark, and where there was no room for one by its content, which is all that matters.
+// What has failed may say the same, where its image's tag is another image now.
 func (a *attempt) backSign(def types.TaskDefinition, tags []types.Tag) sign {
-	known, again := sign{mark: a.d.keeper.j.backMark()}, revision(def, tags)
+	known, again := sign{mark: a.d.keeper.j.backMark(), but: a.goal.Definition}, revision(def, tags)
 	if !markable(again) {
 		known.content = content(again)
 	}
