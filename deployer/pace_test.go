@@ -67,6 +67,9 @@ func TestFollowingStaysWithinAWSsBuckets(t *testing.T) {
 			t.Errorf("%s: %d calls a minute when nothing changes, %d in the beginning: it does not slow down", operation, later[operation], n)
 		}
 	}
+	if n := later["DescribeServices"]; n > 35 { // every two seconds
+		t.Errorf("DescribeServices: %d calls a minute when nothing changes, want 35 at most", n)
+	}
 	if len(first) == 0 || later["DescribeServices"] == 0 {
 		t.Errorf("nothing was counted: %v, %v", first, later)
 	}
