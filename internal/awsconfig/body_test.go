@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
@@ -63,4 +65,37 @@ func (c *slowConn) Write(p []byte) (int, error) {
 		c.sent <- struct{}{}
 	}
 	return n, err
+}
+
+// A body of which only Read and Seek are left is measured and sent again all the same.
+func TestARetryCarriesTheWholeBodyAgain(t *testing.T) {
+	isolate(t)
+	type sent struct {
+		length int64
+		body   string
+	}
+	var tries []sent
+	url, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		tries = append(tries, sent{r.ContentLength, string(body)})
+		if len(tries) < 3 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprint(w, `{"clusterArns":["c"]}`)
+	}))
+	cfg, err := Load(t.Context(), Options{Region: "eu-central-1", Endpoint: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ecs.NewFromConfig(cfg).ListClusters(t.Context(), &ecs.ListClustersInput{MaxResults: aws.Int32(7)}); err != nil {
+		t.Fatal(err)
+	}
+	want := sent{16, `{"maxResults":7}`}
+	if len(tries) != 3 || tries[0] != want || tries[1] != want || tries[2] != want {
+		t.Errorf("got %v, want three times %v", tries, want)
+	}
 }
