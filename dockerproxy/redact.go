@@ -312,8 +312,38 @@ func (r redactor) text(s string) string {
 		if r.secret(variable(name)) {
 			return name + "=" + hidden
 		}
-		return name + "=" + r.text(value) // a value can have assignments in it: user=x,password=y
+		if value[0] == '"' || value[0] == '\'' {
+			return name + "=" + r.text(value)
+		}
+		return name + "=" + r.assignments(value)
 	})
+}
+
+// assignments is text for a value that has assignments in it: user=x,password=y. It
+// has neither quotes nor blanks, and all else in it was looked at already.
+func (r redactor) assignments(value string) string {
+	var out strings.Builder
+	for {
+		i := strings.IndexByte(value, '=')
+		if i < 0 || i == len(value)-1 {
+			break
+		}
+		out.WriteString(value[:i+1])
+		if name := endingName(value[:i]); name != "" && r.secret(variable(name)) {
+			return out.String() + hidden
+		}
+		value = value[i+1:]
+	}
+	return out.String() + value
+}
+
+// endingName is the name that a text ends with, as assignment has it, but for the
+// dashes before it.
+func endingName(s string) string {
+	before := strings.TrimRightFunc(s, func(c rune) bool {
+		return c == '_' || c == '.' || c == '-' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+	})
+	return strings.TrimLeft(s[len(before):], "0123456789.-")
 }
 
 func (r redactor) optionText(m string) string {

@@ -252,3 +252,19 @@ func TestWhoeverSharesAnEscapesNamespaceIsOne(t *testing.T) {
 		}
 	}
 }
+
+// Who writes the arguments of a container does not decide how long it takes to look at them.
+func TestEachPartOfATextIsLookedAtOnce(t *testing.T) {
+	const n = 500
+	for _, part := range []string{"a:b=", "a=b:", "a=", "--a=b,", "'a=b' "} {
+		looks := 0
+		r := redactor{secret: func(v string) bool { looks++; return testRedactor.secret(v) }}
+		text := strings.Repeat(part, n)
+		if got := r.text(text + "PASSWORD=x"); got != text+"PASSWORD="+hidden {
+			t.Errorf("%q: got %.100q", part, got)
+		}
+		if looks > 3*n {
+			t.Errorf("%d times %q: looked at %d names", n, part, looks)
+		}
+	}
+}
