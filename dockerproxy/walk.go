@@ -15,6 +15,10 @@ import (
 // maxLinks is how many links a path may have, as the kernel's own bound (path_resolution(7)).
 const maxLinks = 40
 
+// maxFolders is how many folders a path may lead down: each is an open descriptor, and
+// who makes links in a container could have all that this process may have.
+const maxFolders = 256
+
 // openWithin opens, for its place alone, what a path is in a container of which root
 // is the / (a descriptor). Links lead where they lead in there, and never out of it;
 // those of /proc, which lead anywhere, are refused.
@@ -64,6 +68,9 @@ func (w walk) last() int { return w[len(w)-1] }
 
 // down opens what is called name in dir, and no link's end for it.
 func (w *walk) down(dir int, name string) error {
+	if len(*w) > maxFolders {
+		return unix.ENAMETOOLONG
+	}
 	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil {
 		*w = append(*w, fd)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -75,4 +76,33 @@ func TestALinkOfProcIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	unix.Close(fd)
+}
+
+// A container's links can make a way as long as they like: what it takes of the gate
+// is bounded.
+func TestAWayIsNotWalkedDownForEver(t *testing.T) {
+	dir := t.TempDir()
+	deep := strings.Repeat("x/", 300)
+	if err := os.MkdirAll(filepath.Join(dir, deep), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{"out": ".", "in": deep[:len(deep)/3]} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(root)
+	if fd, err := openWithin(root, "out/in/x"); err != nil {
+		t.Error(err)
+	} else {
+		unix.Close(fd)
+	}
+	if fd, err := openWithin(root, "in/"+deep[:len(deep)*2/3]); !errors.Is(err, unix.ENAMETOOLONG) {
+		unix.Close(fd)
+		t.Errorf("got %v, want %v", err, unix.ENAMETOOLONG)
+	}
 }
