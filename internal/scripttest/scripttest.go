@@ -39,7 +39,7 @@
 // Each script runs once with each engine of the lab: sim, and docker where
 // there can be one (root, dockerd, busybox). A script without a world, or with
 // `# engines: sim` in its head, runs once. The conditions [sim] and [docker] tell
-// which it is, [root] who runs it. LAB_ENGINES=sim in the environment leaves the other out.
+// which it is, [root] who runs it; $ME, for a pattern, is who. LAB_ENGINES=sim in the environment leaves the other out.
 //
 // When a script fails, the lab's calls and events are in its log. With -update,
 // what cmp compares is written into the scripts.
@@ -50,6 +50,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -169,8 +170,17 @@ func setup(e *testscript.Env, engine string) {
 	s := &stage{engine: engine}
 	e.Values[stageKey{}] = s
 	e.Vars = append(e.Vars, "NO_COLOR=1", "TZ=UTC", "LC_ALL=C.UTF-8", "AWS_EC2_METADATA_DISABLED=true",
-		"XDG_STATE_HOME="+filepath.Join(e.WorkDir, ".state"))
+		"XDG_STATE_HOME="+filepath.Join(e.WorkDir, ".state"), "ME="+regexp.QuoteMeta(me()))
 	e.Defer(func() { s.end(e.T()) })
+}
+
+// me is the name by which our commands know who runs the tests.
+func me() string {
+	u, err := user.Current()
+	if err != nil {
+		return "nobody known"
+	}
+	return u.Username
 }
 
 // end closes the lab, and tells what happened in it when the script failed.
