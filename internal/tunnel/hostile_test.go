@@ -108,13 +108,11 @@ func TestAHostOpensNoStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer mux.Close()
-	if _, err := mux.OpenStream(); err != nil {
-		t.Fatal(err)
-	}
+	_, opened := mux.OpenStream() // its end, which is wanted, may come before its answer
 	select {
 	case <-c.Done():
 	case <-time.After(patient):
-		t.Fatalf("it goes on, with %d streams", c.Streams())
+		t.Fatalf("it goes on (%v), with %d streams", opened, c.Streams())
 	}
 	if err := c.Err(); err == nil || !strings.Contains(err.Error(), "a stream that the host opened") {
 		t.Errorf("got %v", err)
