@@ -30,8 +30,8 @@ func failed(err error) error {
 	return &net.OpError{Op: "accept", Net: "unix", Err: os.NewSyscallError("accept4", err)}
 }
 
-func TestShortagesAreWaitedOut(t *testing.T) {
-	for _, shortage := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+func TestWhatPassesIsWaitedOut(t *testing.T) {
+	for _, shortage := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EHOSTUNREACH, syscall.EPERM} {
 		conn, err := Accept(t.Context(), &listener{errors: []error{failed(shortage), failed(shortage)}})
 		if err != nil {
 			t.Errorf("after %v: %v", shortage, err)
@@ -41,8 +41,8 @@ func TestShortagesAreWaitedOut(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoShortageIsTold(t *testing.T) {
-	for _, want := range []error{net.ErrClosed, syscall.EINVAL, syscall.EBADF} {
+func TestWhatStaysIsTold(t *testing.T) {
+	for _, want := range []error{net.ErrClosed, syscall.EINVAL, syscall.EBADF, syscall.EOPNOTSUPP} {
 		if conn, err := Accept(t.Context(), &listener{errors: []error{failed(want)}}); !errors.Is(err, want) || conn != nil {
 			t.Errorf("got %v, %v, want %v", conn, err, want)
 		}
