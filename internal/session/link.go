@@ -16,6 +16,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/coder/websocket"
 
+	"jumpsuite/internal/intact"
 	"jumpsuite/internal/session/frame"
 )
 
@@ -46,7 +47,7 @@ func (s *Session) dial(ctx context.Context) (*websocket.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, answer, err := websocket.Dial(ctx, s.url, &websocket.DialOptions{HTTPClient: s.http, HTTPHeader: header})
+	conn, answer, err := intact.Dial(ctx, s.url, websocket.DialOptions{HTTPClient: s.http, HTTPHeader: header})
 	if err != nil {
 		return nil, s.config.explainDial(answer, err)
 	}

@@ -18,6 +18,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/coder/websocket"
 
+	"jumpsuite/internal/intact"
 	"jumpsuite/internal/session/frame"
 )
 
@@ -43,7 +44,7 @@ func (e *end) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conn, _, err := websocket.Dial(ctx, strings.Replace(address, "http", "ws", 1), &websocket.DialOptions{HTTPHeader: request.Header})
+	conn, _, err := intact.Dial(ctx, strings.Replace(address, "http", "ws", 1), websocket.DialOptions{HTTPHeader: request.Header})
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"jumpsuite/internal/intact"
 	"jumpsuite/internal/session/frame"
 )
 
@@ -95,7 +96,7 @@ func (s *SSM) serveData(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	conn, err := websocket.Accept(s.cutting(w, cut), r, nil)
+	conn, err := intact.Accept(s.cutting(w, cut), r)
 	if err != nil {
 		return
 	}

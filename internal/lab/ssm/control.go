@@ -10,6 +10,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"jumpsuite/internal/intact"
 	"jumpsuite/internal/session/frame"
 )
 
@@ -44,7 +45,7 @@ func (s *SSM) serveControl(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusForbidden)
 		return
 	}
-	conn, err := websocket.Accept(w, r, nil)
+	conn, err := intact.Accept(w, r)
 	if err != nil {
 		return
 	}
