@@ -87,10 +87,11 @@ func unexpected(err error) error {
 	return err
 }
 
+// readMessage reads a message. io.EOF: the other end has said that it writes no more.
 func (c *Conn) readMessage() ([]byte, error) {
 	if c.in.kind == 0 {
 		if err := c.begin(); err != nil {
-			return nil, unexpected(err)
+			return nil, err
 		}
 	}
 	if c.in.kind != kindMessage {

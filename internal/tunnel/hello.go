@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -24,6 +25,8 @@ type Hello struct {
 	Purpose string `json:"purpose,omitempty"`
 	// Former are the keys that the jump server had before, newest first.
 	Former []Former `json:"former,omitempty"`
+
+	additions
 }
 
 // Welcome is what a host's gate says to that.
@@ -71,6 +74,7 @@ func refusal(err error) *RefusedError {
 type answer struct {
 	Welcome *Welcome      `json:"welcome,omitempty"`
 	Refused *RefusedError `json:"refused,omitempty"`
+	additions
 }
 
 // Bounds of messages and of what is in them.
@@ -94,11 +98,14 @@ func (h *Hello) check() error {
 	return nil
 }
 
-// decode is strict: what it does not know is refused.
+// decode is strict: what it does not know is refused, as an *unknownError.
 func decode(b []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
+		if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+			return &unknownError{name}
+		}
 		return err
 	}
 	if _, err := d.Token(); err != io.EOF {

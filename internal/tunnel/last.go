@@ -13,6 +13,7 @@ import (
 type last struct {
 	Exit  *int        `json:"exit,omitempty"`
 	Ended *EndedError `json:"ended,omitempty"`
+	additions
 }
 
 // EndedError is a connection that the host's gate ended, in its words.
@@ -66,7 +67,7 @@ func (c *Conn) readLast() error {
 	case !c.hearing:
 		return errors.New("a message came where data belongs")
 	case err != nil:
-		return err
+		return ofAnotherRelease("its last message", err)
 	case m.Ended != nil:
 		return m.Ended
 	case m.Exit == nil || !c.exit.CompareAndSwap(nil, m.Exit):

@@ -39,21 +39,24 @@ func client(ctx context.Context, stream net.Conn, id Identity, hello Hello) (*Co
 	if err := hello.check(); err != nil {
 		return nil, err
 	}
+	c, err := meet(ctx, stream, id, protocol)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.writeMessage(hello)
+}
+
+// meet makes sure whose key the host has, and speaks one of the versions with it.
+func meet(ctx context.Context, stream net.Conn, id Identity, versions ...string) (*Conn, error) {
 	c := &Conn{raw: stream, frame: frameUp, hearing: true, gone: make(chan struct{})}
 	config, err := id.config(&c.other)
 	if err != nil {
 		return nil, err
 	}
+	config.NextProtos = versions
 	c.ours = IDOf(id.Key.Public().(ed25519.PublicKey))
 	c.tls = tls.Client(uncut{stream}, config)
-	if err := c.handshake(ctx); err != nil {
-		return nil, err
-	}
-	b, err := json.Marshal(hello)
-	if err != nil {
-		return nil, err
-	}
-	return c, c.writeFrame(kindMessage, b)
+	return c, c.handshake(ctx)
 }
 
 // handshake must not outlast ctx; the stream is closed if it would.
@@ -69,11 +72,17 @@ func (c *Conn) handshake(ctx context.Context) error {
 
 var errSlow = fmt.Errorf("the other end did not say who it is in %v", handshakeTime)
 
-// explain finds the reason of the other side's refusal in TLS's words.
+// explain finds the reason of the host's refusal in TLS's words.
 func (c *Conn) explain(err error) error {
 	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "bad certificate") && c.hearing {
+	if !c.hearing || !errors.As(err, &op) || op.Op != "remote error" {
+		return err
+	}
+	switch says := op.Err.Error(); {
+	case strings.Contains(says, "bad certificate"):
 		return &NotTrustedThereError{Key: c.ours}
+	case strings.Contains(says, "no application protocol"):
+		return &ReleaseError{Text: "it speaks another version within TLS, and not " + protocol}
 	}
 	return err
 }
@@ -105,7 +114,7 @@ func (c *Conn) accept(ctx context.Context, id Identity, decide func(Hello, KeyID
 		s.accepted(true)
 	}
 	if hello, err = c.readHello(); err != nil {
-		return hello, fmt.Errorf("read the hello of %s: %w", c.other, err)
+		return Hello{}, fmt.Errorf("read the hello of %s: %w", c.other, err)
 	}
 	welcome, err := decide(hello, c.other)
 	a := answer{Welcome: &welcome}
@@ -131,12 +140,15 @@ func (c *Conn) readHello() (hello Hello, err error) {
 	defer c.tls.SetReadDeadline(time.Time{})
 	b, err := c.readMessage()
 	if err != nil {
-		return hello, err
+		return hello, unexpected(err)
 	}
-	if err := decode(b, &hello); err != nil {
-		return hello, err
+	if err = decode(b, &hello); err == nil {
+		err = hello.check()
 	}
-	return hello, hello.check()
+	if err != nil {
+		_ = c.writeMessage(answer{Refused: refusal(misread(err))}) // or it hears the end alone
+	}
+	return hello, err
 }
 
 // Welcome waits for what the host says of itself. It may be called while others
@@ -155,12 +167,15 @@ func (c *Conn) Welcome() (Welcome, error) {
 
 func (c *Conn) readAnswer() (*Welcome, error) {
 	b, err := c.readMessage()
+	if err == io.EOF {
+		return nil, &ReleaseError{Text: "it ended the stream without an answer"}
+	}
 	if err != nil {
 		return nil, c.explain(err)
 	}
 	var a answer
 	if err := decode(b, &a); err != nil {
-		return nil, fmt.Errorf("the host's answer: %w", err)
+		return nil, ofAnotherRelease("its answer", err)
 	}
 	switch {
 	case a.Refused != nil:

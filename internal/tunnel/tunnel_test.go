@@ -54,6 +54,12 @@ var hello = Hello{User: "dev1", UID: 1001, Groups: []string{"dev"}, Audit: "a1",
 // newRig connects both over what link makes of a TCP connection; nil: as it is.
 func newRig(t *testing.T, link func(jump net.Conn) net.Conn) *rig {
 	t.Helper()
+	return newRigOf(t, link, (*rig).handle)
+}
+
+// newRigOf is newRig with a host that does with each stream what handle does.
+func newRigOf(t *testing.T, link func(jump net.Conn) net.Conn, handle func(*rig, net.Conn)) *rig {
+	t.Helper()
 	r := &rig{t: t, jump: newKey(t), host: newKey(t), served: make(chan error, 1)}
 	r.hostID = Identity{Key: r.host, Trusted: only(r.jump)}
 	r.decide = func(Hello, KeyID) (Welcome, error) {
@@ -66,7 +72,7 @@ func newRig(t *testing.T, link func(jump net.Conn) net.Conn) *rig {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	r.drain = cancel
-	go func() { r.served <- Serve(ctx, far, r.handle) }()
+	go func() { r.served <- Serve(ctx, far, func(s net.Conn) { handle(r, s) }) }()
 	var err error
 	if r.carrier, err = Carry(t.Context(), near); err != nil {
 		t.Fatal(err)
@@ -381,7 +387,7 @@ func TestAHelloThatIsWrongIsRefused(t *testing.T) {
 	for _, tt := range []struct{ name, hello, says string }{
 		{"no user", `{"user":"","uid":1,"groups":[],"audit":"a"}`, "name"},
 		{"no audit id", `{"user":"dev1","uid":1,"groups":[]}`, "name"},
-		{"a key that is unknown", `{"user":"dev1","uid":1,"groups":[],"audit":"a","root":true}`, "unknown field"},
+		{"a key that is unknown", `{"user":"dev1","uid":1,"groups":[],"audit":"a","root":true}`, `"root" is not known here`},
 		{"two", `{"user":"dev1","uid":1,"groups":[],"audit":"a"}{}`, "follows"},
 		{"a negative uid", `{"user":"dev1","uid":-1,"groups":[],"audit":"a"}`, "too much"},
 		{"a group without a name", `{"user":"dev1","uid":1,"groups":[""],"audit":"a"}`, "name"},
