@@ -17,6 +17,8 @@ import (
 
 	"jumpsuite/internal/cli"
 	"jumpsuite/internal/lab"
+	"jumpsuite/internal/lab/dockerengine"
+	"jumpsuite/internal/lab/engine"
 	"jumpsuite/internal/lab/sudoer"
 	"jumpsuite/internal/lab/world"
 )
@@ -51,9 +53,9 @@ func (d *demo) clusterSteps() []step {
 			},
 		},
 		{
-			say:     "The same containers as the Docker Engine sees them: they are real ones, made as the ECS agent makes them.",
+			say:     "Those of the first host as its Docker Engine sees them: they are real ones, made as the ECS agent makes them.",
 			command: d.docker("ps", "--format", `table {{.ID}}\t{{.Names}}\t{{.Status}}`),
-			see:     []string{`^[0-9a-f]{12} +ecs-api-7-api-[0-9a-f]+ +Up `, `ecs-worker-1-worker-`},
+			see:     []string{`^[0-9a-f]{12} +ecs-api-7-api-[0-9a-f]+ +Up `},
 			needs:   lab.Docker,
 		},
 		{
@@ -108,13 +110,21 @@ func (d *demo) deploy(image string) []string {
 	return []string{"r3-container", "deploy", "--container-type", "api", "--image-url", image, "--interval", "200ms"}
 }
 
-// docker is a docker command for the lab's Docker Engine.
+// docker is a docker command for the Docker Engine of the first host.
 func (d *demo) docker(args ...string) []string {
-	host := ""
-	if e, ok := d.lab.Engine.(interface{ Host() string }); ok {
-		host = e.Host()
+	return append([]string{"docker", "--host", "unix://" + d.engineSocket(d.hosts()[0].IP)}, args...)
+}
+
+// hosts are those of the only cluster.
+func (d *demo) hosts() []world.Host { return d.lab.World.Clusters[0].Hosts }
+
+// engineSocket is where the Docker Engine of a host is; with simulated tasks it has none.
+func (d *demo) engineSocket(address string) string {
+	fleet, ok := d.lab.Engine.(*dockerengine.Fleet)
+	if !ok {
+		return ""
 	}
-	return append([]string{"docker", "--host", host}, args...)
+	return strings.TrimPrefix(fleet.On(address).Host(), "unix://")
 }
 
 func demoCommand(stdio cli.Stdio) *urfave.Command {
@@ -139,10 +149,13 @@ type demo struct {
 	engine string
 	lab    *lab.Lab
 	host   *sudoer.Host
-	noHost error    // why no docker host is played
-	state  string   // folder: the deployer's state is this demo's own
-	behind []func() // end what was started for the jump server
-	done   int      // steps
+	noHost error // why no docker host is played
+	// The host that is played, by its private address, and two of its containers.
+	here          string
+	runs, stopped called
+	state         string   // folder: the deployer's state is this demo's own
+	behind        []func() // end what was started for the jump server
+	done          int      // steps
 }
 
 func (d *demo) run(ctx context.Context) (err error) {
@@ -187,11 +200,7 @@ func (d *demo) show(ctx context.Context) error {
 	}
 	defer closeHost()
 	defer d.endBehind()
-	more, err := d.hostSteps(ctx)
-	if err != nil {
-		return err
-	}
-	return d.steps(ctx, more)
+	return d.steps(ctx, d.hostSteps(ctx))
 }
 
 func (d *demo) steps(ctx context.Context, list []step) error {
@@ -229,13 +238,22 @@ func (d *demo) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.lab, err = lab.Start(ctx, lab.Config{World: w, Engine: d.engine, StartDocker: startDocker, Log: slog.New(slog.NewTextHandler(d.stdio.Err, nil))})
+	d.lab, err = lab.Start(ctx, lab.Config{World: w, Engine: d.engine, StartDocker: startFleet, Log: slog.New(slog.NewTextHandler(d.stdio.Err, nil))})
 	return err
+}
+
+// startFleet starts a Docker Engine for each host.
+func startFleet(ctx context.Context, p lab.Parts) (engine.Engine, error) {
+	var addresses []string
+	for _, h := range p.World.Clusters[0].Hosts {
+		addresses = append(addresses, h.IP)
+	}
+	return dockerengine.StartFleet(ctx, dockerConfig(p), addresses)
 }
 
 func (d *demo) engineSays() string {
 	if d.engine == lab.Docker {
-		return "with real containers on a private Docker Engine"
+		return "with real containers on a private Docker Engine for each host"
 	}
 	return "with simulated tasks"
 }

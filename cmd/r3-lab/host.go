@@ -44,12 +44,15 @@ func (d *demo) prepareHost() error {
 	return sudoer.Enter()
 }
 
-// furnishHost plays the docker host. What is owed afterwards is owed to close.
+// furnishHost plays the docker host that runs api now. What is owed afterwards is owed to close.
 func (d *demo) furnishHost(ctx context.Context) (close func(), err error) {
 	if d.noHost != nil {
 		return func() {}, nil
 	}
-	d.host, err = sudoer.Start(ctx, sudoer.Options{Policy: demoPolicy, Bin: d.bin, Engine: d.engineSocket()})
+	if err := d.choose(ctx); err != nil {
+		return nil, err
+	}
+	d.host, err = sudoer.Start(ctx, sudoer.Options{Policy: demoPolicy, Bin: d.bin, Engine: d.engineSocket(d.here)})
 	if err != nil {
 		return nil, err
 	}
@@ -72,36 +75,35 @@ func (d *demo) serveLogins(ctx context.Context) (close func(), err error) {
 	}, nil
 }
 
-func (d *demo) engineSocket() string {
-	e, ok := d.lab.Engine.(interface{ Host() string })
-	if !ok {
-		return ""
+// choose finds the host to be on: one that runs api, and has a container that
+// the deployment stopped.
+func (d *demo) choose(ctx context.Context) (err error) {
+	for _, h := range d.hosts() {
+		d.here = h.IP
+		if d.runs, err = d.container(ctx, "running", 8); err != nil {
+			continue
+		}
+		if d.stopped, err = d.container(ctx, "exited", 7); err == nil {
+			return nil
+		}
 	}
-	return strings.TrimPrefix(e.Host(), "unix://")
+	return err
 }
 
 // hostSteps are what the person does on a host of the production cluster, and
 // then on one of the test cluster.
-func (d *demo) hostSteps(ctx context.Context) ([]step, error) {
+func (d *demo) hostSteps(ctx context.Context) []step {
 	if d.noHost != nil {
-		return nil, nil
+		return nil
 	}
-	runs, err := d.container(ctx, "running", 8)
-	if err != nil {
-		return nil, err
-	}
-	stopped, err := d.container(ctx, "exited", 7)
-	if err != nil {
-		return nil, err
-	}
-	here := append(d.inProduction(runs.name, stopped.name), d.inTest(stopped.name)...)
-	return append(here, d.onJumpServer(ctx, runs.id[:12])...), nil
+	here := append(d.inProduction(d.runs.name, d.stopped.name), d.inTest(d.stopped.name)...)
+	return append(here, d.onJumpServer(ctx, d.runs.id[:12])...)
 }
 
 // called is a container by what the Engine calls it.
 type called struct{ id, name string }
 
-// container is one of api's, in that state and of that revision.
+// container is one of api's on the host where we are, in that state and of that revision.
 func (d *demo) container(ctx context.Context, state string, revision int) (c called, err error) {
 	filters := fmt.Sprintf(`{"status":[%q],"label":["com.amazonaws.ecs.task-definition-family=api","com.amazonaws.ecs.task-definition-version=%d"]}`, state, revision)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine/containers/json?all=1&filters="+url.QueryEscape(filters), nil)
@@ -109,7 +111,7 @@ func (d *demo) container(ctx context.Context, state string, revision int) (c cal
 		return c, err
 	}
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", d.engineSocket())
+		return new(net.Dialer).DialContext(ctx, "unix", d.engineSocket(d.here))
 	}}}
 	res, err := client.Do(req)
 	if err != nil {
@@ -124,7 +126,7 @@ func (d *demo) container(ctx context.Context, state string, revision int) (c cal
 		return c, fmt.Errorf("list the Engine's containers: %w", err)
 	}
 	if len(found) == 0 {
-		return c, fmt.Errorf("no container of api:%d is %s", revision, state)
+		return c, fmt.Errorf("no container of api:%d on %s is %s", revision, d.here, state)
 	}
 	return called{found[0].ID, strings.TrimPrefix(found[0].Names[0], "/")}, nil
 }
@@ -144,7 +146,7 @@ func (d *demo) inProduction(runs, stopped string) []step {
 			say:    "On a docker host of the production cluster, a person whose only right is one line of sudoers. The containers, by the docker CLI:",
 			before: d.in("prod"), sudo: true,
 			command: []string{"docker", "ps", "--format", `table {{.Names}}\t{{.Status}}`},
-			see:     []string{`^ecs-api-8-api-[0-9a-f]+ +Up `, `^ecs-worker-1-worker-`},
+			see:     []string{`^ecs-api-8-api-[0-9a-f]+ +Up `},
 		},
 		{
 			say: "The images.", sudo: true,

@@ -13,13 +13,11 @@ import (
 
 	"jumpsuite/internal/carrier"
 	"jumpsuite/internal/keys"
-	"jumpsuite/internal/lab/sudoer"
 )
 
 // The last part of the demo, in which the same person types sudo docker on a jump
-// server: the docker host's gate is r3-dockerproxy then, and it is reached through
-// a session of the lab's SSM. Both of the cluster's hosts are that one gate, before the
-// lab's Engine.
+// server: each host of the cluster has a gate, r3-dockerproxy, before its own Docker
+// Engine, and is reached through a session of the lab's SSM.
 
 // jumpServers lets the callers of all jump servers that a host trusts do what its
 // rules say.
@@ -36,6 +34,10 @@ const gatePort = 2376
 
 func (d *demo) onJumpServer(ctx context.Context, container string) []step {
 	image := d.lab.World.ECR() + "/api:1.1"
+	var both []string
+	for _, h := range d.hosts() {
+		both = append(both, `^`+regexp.QuoteMeta(h.IP)+` +ecs-api-7-api-`)
+	}
 	return []step{
 		{
 			say:    "On the jump server: no docker here, and the hosts are reached through SSM sessions only. Where a container is, ECS says.",
@@ -50,20 +52,41 @@ func (d *demo) onJumpServer(ctx context.Context, container string) []step {
 			see: []string{`^[0-9a-f]{12}$`},
 		},
 		{
+			say: "The containers of all hosts in one table, also those that ECS has stopped.", sudo: true,
+			command: []string{"docker", "ps", "-a", "--format", `table {{.Host}}\t{{.Names}}\t{{.Status}}`},
+			see:     both,
+		},
+		{
 			say: "One host by its address.", sudo: true,
-			command: []string{"docker", "-H", d.lab.World.Clusters[0].Hosts[0].IP, "ps", "--format", `table {{.Names}}\t{{.Status}}`},
+			command: []string{"docker", "-H", d.here, "ps", "--format", `table {{.Names}}\t{{.Status}}`},
 			see:     []string{`^ecs-api-8-api-[0-9a-f]+ +Up `},
 		},
 		{
 			say: "And what is not allowed is not, here either.", sudo: true,
-			command: []string{"docker", "-H", d.lab.World.Clusters[0].Hosts[0].IP, "run", "--rm", image, "true"},
+			command: []string{"docker", "-H", d.here, "run", "--rm", image, "true"},
 			exit:    exitRefused, see: []string{`docker\.run is not allowed in prod \(rule floor\)`},
 		},
 	}
 }
 
-// becomeJumpServer starts what is behind one, and lets both ends trust each other.
+// becomeJumpServer starts what is behind one.
 func (d *demo) becomeJumpServer(ctx context.Context) error {
+	for _, h := range d.hosts() {
+		if err := d.serveHost(ctx, h.IP); err != nil {
+			return fmt.Errorf("the gate of host %s: %w", h.IP, err)
+		}
+	}
+	if _, err := d.daemon(ctx, "r3-ssm", "serve", "--listen", "unix://"+carrier.Socket); err != nil {
+		return err
+	}
+	if err := os.Remove("/etc/jumpsuite/environment"); err != nil {
+		return err
+	}
+	return d.host.SetPolicy(strings.Replace(demoPolicy, "{name: prod, ", "{name: prod, reach: ssm, endpoint: \""+d.lab.URL()+"\", ", 1))
+}
+
+// serveHost starts the gate of a host, and lets it and the jump server trust each other.
+func (d *demo) serveHost(ctx context.Context, address string) error {
 	dir, err := os.MkdirTemp("", "r3-lab-host")
 	if err != nil {
 		return err
@@ -77,23 +100,12 @@ func (d *demo) becomeJumpServer(ctx context.Context) error {
 	if err := os.WriteFile(policy, []byte(demoPolicy+jumpServers), 0o644); err != nil {
 		return err
 	}
-	said, err := d.daemon(ctx, "r3-dockerproxy", "--policy", policy, "--environment", "prod", "--listen", "tcp://127.0.0.1:0", "--engine", "unix://"+sudoer.Engine,
+	said, err := d.daemon(ctx, "r3-dockerproxy", "--policy", policy, "--environment", "prod", "--listen", "tcp://127.0.0.1:0", "--engine", "unix://"+d.engineSocket(address),
 		"--leases", filepath.Join(dir, "leases"), "--audit", filepath.Join(dir, "audit"), "--keys", there.Dir, "--trusted-keys", there.Admin, "--agent-check", "off")
 	if err != nil {
 		return err
 	}
-	for _, h := range d.lab.World.Clusters[0].Hosts {
-		if err := d.lab.Forward(h.IP, gatePort, gateAddress.FindString(said)); err != nil {
-			return err
-		}
-	}
-	if _, err := d.daemon(ctx, "r3-ssm", "serve", "--listen", "unix://"+carrier.Socket); err != nil {
-		return err
-	}
-	if err := os.Remove("/etc/jumpsuite/environment"); err != nil {
-		return err
-	}
-	return d.host.SetPolicy(strings.Replace(demoPolicy, "{name: prod, ", "{name: prod, reach: ssm, endpoint: \""+d.lab.URL()+"\", ", 1))
+	return d.lab.Forward(address, gatePort, gateAddress.FindString(said))
 }
 
 var gateAddress = regexp.MustCompile(`127\.0\.0\.1:\d+`)

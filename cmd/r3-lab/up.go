@@ -114,7 +114,11 @@ func chooseEngine(name string, stderr io.Writer) (string, error) {
 }
 
 func startDocker(ctx context.Context, p lab.Parts) (engine.Engine, error) {
-	return dockerengine.Start(ctx, dockerengine.Config{Clock: p.Clock, Images: p.Images, Registry: p.Registry, Registries: p.Registries, Login: p.Login, Cleanup: time.Duration(p.World.Cleanup), Log: p.Log})
+	return dockerengine.Start(ctx, dockerConfig(p))
+}
+
+func dockerConfig(p lab.Parts) dockerengine.Config {
+	return dockerengine.Config{Clock: p.Clock, Images: p.Images, Registry: p.Registry, Registries: p.Registries, Login: p.Login, Cleanup: time.Duration(p.World.Cleanup), Log: p.Log}
 }
 
 // announce prints the environment, as lines for a shell, and what there is.

@@ -54,6 +54,22 @@ func start(t *testing.T, c Config) *lab {
 
 func startFor(t testing.TB, c Config) *lab {
 	t.Helper()
+	r := c.serve(t)
+	e, err := Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &lab{Engine: e, t: t, registry: r}
+}
+
+// serve gives a configuration its registry and its clock.
+func (c *Config) serve(t testing.TB) *registry.Registry {
+	t.Helper()
 	w, err := world.Parse([]byte(images), "images")
 	if err != nil {
 		t.Fatal(err)
@@ -65,16 +81,7 @@ func startFor(t testing.TB, c Config) *lab {
 	}
 	c.Images, c.Registry = r, r.Handler()
 	c.Registries = []string{ecr, "registry.example.com"}
-	e, err := Start(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return &lab{Engine: e, t: t, registry: r}
+	return r
 }
 
 // launched is a task that was launched, and what was told about it.
