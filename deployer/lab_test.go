@@ -18,6 +18,7 @@ import (
 	"jumpsuite/internal/awsconfig"
 	"jumpsuite/internal/cli"
 	"jumpsuite/internal/lab"
+	"jumpsuite/internal/lab/labtest"
 	"jumpsuite/internal/lab/world"
 )
 
@@ -43,20 +44,9 @@ func playAt(t *testing.T, text string, speed float64) *theatre {
 
 func playIn(t *testing.T, text string, speed float64, patient bool) *theatre {
 	t.Helper()
-	w, err := world.Parse([]byte(text), "world")
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := labtest.World(t, text)
 	w.Clock.Speed = speed
-	l, err := lab.Start(t.Context(), lab.Config{World: w, Patient: patient})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	for _, v := range l.Env() {
-		name, value, _ := strings.Cut(v, "=")
-		t.Setenv(name, value)
-	}
+	l := labtest.Start(t, lab.Config{World: w, Patient: patient})
 	cfg, err := awsconfig.Load(t.Context(), awsconfig.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"jumpsuite/internal/awsconfig"
 	"jumpsuite/internal/cli"
 	"jumpsuite/internal/lab"
+	"jumpsuite/internal/lab/labtest"
 	"jumpsuite/internal/lab/world"
 )
 
@@ -25,19 +26,7 @@ import (
 // the lab with the real SDK.
 func start(t *testing.T, text, cluster string) (*lab.Lab, *ecsstatus.Reader) {
 	t.Helper()
-	w, err := world.Parse([]byte(text), "world.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := lab.Start(t.Context(), lab.Config{World: w})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	for _, e := range l.Env() {
-		name, value, _ := strings.Cut(e, "=")
-		t.Setenv(name, value)
-	}
+	l := labtest.Start(t, lab.Config{World: labtest.World(t, text)})
 	cfg, err := awsconfig.Load(t.Context(), awsconfig.Options{})
 	if err != nil {
 		t.Fatal(err)

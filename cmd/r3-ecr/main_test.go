@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -11,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -24,6 +21,7 @@ import (
 	"jumpsuite/internal/cli"
 	"jumpsuite/internal/ecrlogin"
 	"jumpsuite/internal/lab"
+	"jumpsuite/internal/lab/labtest"
 	"jumpsuite/internal/lab/world"
 	"jumpsuite/internal/listen"
 )
@@ -44,74 +42,15 @@ var ours = ecrlogin.Registry{Account: "123456789012", Region: "eu-central-1"}
 // environment for it.
 func startLab(t *testing.T) *lab.Lab {
 	t.Helper()
-	w, err := world.Parse([]byte("registry-login: true\nimages: [{repository: web, tags: [\"1\"]}]\n"), "world")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := lab.Start(t.Context(), lab.Config{World: w})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	for _, v := range l.Env() {
-		name, value, _ := strings.Cut(v, "=")
-		t.Setenv(name, value)
-	}
-	return l
-}
-
-// output is what a command says; it may be read while it is written.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
-func await(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for range 1000 {
-		if f() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("it did not come to this: %s", what)
+	return labtest.Start(t, lab.Config{World: labtest.World(t, "registry-login: true\nimages: [{repository: web, tags: [\"1\"]}]\n")})
 }
 
 // start runs r3-ecr until the test ends.
-func start(t *testing.T, args ...string) (ecrlogin.Asker, *output) {
+func start(t *testing.T, args ...string) (ecrlogin.Asker, *labtest.Output) {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
-	said := &output{}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
 	args = append([]string{"r3-ecr", "--listen", "unix://" + socket, "--allow-uid", fmt.Sprint(os.Geteuid())}, args...)
-	go func() { done <- run(ctx, args, cli.Stdio{In: strings.NewReader(""), Out: said, Err: said}) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	await(t, "r3-ecr is ready", func() bool {
-		select {
-		case err := <-done:
-			t.Fatal(err)
-		default:
-		}
-		return strings.Contains(said.String(), "msg=ready")
-	})
+	said := labtest.Run(t, run, args...)
 	return ecrlogin.Asker{Socket: socket}, said
 }
 
@@ -263,33 +202,13 @@ func TestTheCommandLineIsChecked(t *testing.T) {
 		{"twice", []string{"--policy", "a", "--policy", "b"}, "given 2 times", cli.ExitUsage},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			said := &output{}
+			said := &labtest.Output{}
 			err := run(t.Context(), append([]string{"r3-ecr"}, tt.args...), cli.Stdio{In: strings.NewReader(""), Out: said, Err: said})
 			if err == nil || !strings.Contains(err.Error(), tt.want) || cli.ExitCode(err) != tt.code {
 				t.Errorf("%q: got %v, code %d; want %q, %d", tt.args, err, cli.ExitCode(err), tt.want, tt.code)
 			}
 		})
 	}
-}
-
-// activated starts r3-ecr as systemd does: with a socket that is there already.
-func activated(t *testing.T, l net.Listener, count string) (*exec.Cmd, *output) {
-	t.Helper()
-	f, err := l.(interface{ File() (*os.File, error) }).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	said := &output{}
-	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" --account 123456789012`, os.Args[0])
-	cmd.Env = append(os.Environ(), asMain+"=1", "LISTEN_FDS="+count)
-	cmd.ExtraFiles = []*os.File{f}
-	cmd.Stdout, cmd.Stderr = said, said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	return cmd, said
 }
 
 func TestASocketIsTakenOverFromSystemd(t *testing.T) {
@@ -303,7 +222,7 @@ func TestASocketIsTakenOverFromSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer socket.Close()
-	cmd, said := activated(t, socket, "1")
+	cmd, said := labtest.Activate(t, asMain, socket, "1", "--account", "123456789012")
 	auth, err := ecrlogin.Asker{Socket: path}.Credentials(t.Context(), ours.Host()+"/web:1")
 	if err != nil || pulls(t, l, auth) != http.StatusOK {
 		t.Errorf("the registry does not take it: %v; %s", err, said)
@@ -340,7 +259,7 @@ func TestAnythingButOneUnixSocketIsRefused(t *testing.T) {
 		{"a network socket", tcp, "1", "is no unix socket"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			cmd, said := activated(t, tt.l, tt.count)
+			cmd, said := labtest.Activate(t, asMain, tt.l, tt.count, "--account", "123456789012")
 			cmd.Wait()
 			if cmd.ProcessState.ExitCode() != cli.ExitConfig || !strings.Contains(said.String(), tt.want) {
 				t.Errorf("got %v and %s, want %q", cmd.ProcessState, said, tt.want)

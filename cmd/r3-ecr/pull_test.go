@@ -18,6 +18,7 @@ import (
 	"jumpsuite/internal/ecrlogin"
 	"jumpsuite/internal/lab"
 	"jumpsuite/internal/lab/dockerengine"
+	"jumpsuite/internal/lab/labtest"
 	"jumpsuite/internal/lab/world"
 	"jumpsuite/internal/scripttest"
 )
@@ -72,7 +73,7 @@ type host struct {
 	engine string // socket
 	dir    string
 	bin    string
-	said   *output // by the gate, by r3-ecr and by every docker
+	said   *labtest.Output // by the gate, by r3-ecr and by every docker
 }
 
 func newHost(t *testing.T) *host {
@@ -92,7 +93,7 @@ func newHost(t *testing.T) *host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	return &host{t: t, lab: l, engine: strings.TrimPrefix(l.Engine.(*dockerengine.Engine).Host(), "unix://"), said: &output{}}
+	return &host{t: t, lab: l, engine: strings.TrimPrefix(l.Engine.(*dockerengine.Engine).Host(), "unix://"), said: &labtest.Output{}}
 }
 
 // furnish makes the folders, as their owners need them, and the commands.
@@ -137,7 +138,7 @@ func (h *host) run(uid int, env []string, name string, args ...string) {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { cmd.Process.Signal(syscall.SIGTERM); cmd.Wait() })
-	await(h.t, name+" is ready, and not: "+h.said.String(), func() bool { return strings.Count(h.said.String(), "msg=ready") > ready })
+	labtest.Await(h.t, name+" is ready, and not: "+h.said.String(), func() bool { return strings.Count(h.said.String(), "msg=ready") > ready })
 }
 
 func (h *host) runGate() {
@@ -290,7 +291,7 @@ func (h *host) addFiles(places map[string]string) {
 func TestTheLabsOwnTasksArePulledFromARegistryThatAsks(t *testing.T) {
 	dockerCLIs(t)
 	h := newHost(t)
-	await(t, "the task runs", func() bool { return strings.Contains(h.past("ps"), "/task") })
+	labtest.Await(t, "the task runs", func() bool { return strings.Contains(h.past("ps"), "/task") })
 	if out := h.past("images", "--digests"); !strings.Contains(out, ours.Host()+"/task") {
 		t.Errorf("its image was not pulled: %s", out)
 	}

@@ -18,6 +18,7 @@ import (
 	"jumpsuite/internal/carrier"
 	"jumpsuite/internal/cli"
 	"jumpsuite/internal/lab"
+	"jumpsuite/internal/lab/labtest"
 	"jumpsuite/internal/lab/world"
 	"jumpsuite/internal/tunnel"
 )
@@ -35,26 +36,13 @@ var place = carrier.Place{Cluster: "prod"}
 // environment for it.
 func startLab(t *testing.T, more string) *lab.Lab {
 	t.Helper()
-	w, err := world.Parse([]byte(`
+	return labtest.Start(t, lab.Config{World: labtest.World(t, `
 clusters:
   - name: prod
     hosts: [{instance: `+first+`, ip: 10.0.0.1}, {instance: `+second+`, ip: 10.0.0.2}, {instance: `+offline+`, ip: 10.0.0.3, offline: true}]
 images: [{repository: web, tags: [v1]}]
 services: [{name: web, image: "web:v1", desired: 2}]
-`+more), "world")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := lab.Start(t.Context(), lab.Config{World: w})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	for _, v := range l.Env() {
-		name, value, _ := strings.Cut(v, "=")
-		t.Setenv(name, value)
-	}
-	return l
+`+more)})
 }
 
 // gate makes a host's port one on which a gate carries echoes.
@@ -68,51 +56,12 @@ func gate(t *testing.T, l *lab.Lab, host string) {
 	}
 }
 
-// output is what a command says; it may be read while it is written.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
-func await(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for range 2000 {
-		if f() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("it did not come to this: %s", what)
-}
-
 // start runs r3-ssm serve until the test ends.
-func start(t *testing.T, args ...string) (carrier.Client, *output) {
+func start(t *testing.T, args ...string) (carrier.Client, *labtest.Output) {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
-	said := &output{}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
 	args = append([]string{"r3-ssm", "serve", "--listen", "unix://" + socket, "--uid", fmt.Sprint(os.Geteuid())}, args...)
-	go func() { done <- run(ctx, args, cli.Stdio{In: strings.NewReader(""), Out: said, Err: said}) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	await(t, "r3-ssm is ready", func() bool { return strings.Contains(said.String(), "msg=ready") || len(done) > 0 })
+	said := labtest.Run(t, run, args...)
 	return carrier.Client{Socket: socket}, said
 }
 
@@ -161,7 +110,7 @@ func TestASessionThatIsNotUsedEnds(t *testing.T) {
 	gate(t, l, first)
 	c, _ := start(t, "--idle", "50ms")
 	echoes(t, c, first, "once")
-	await(t, "AWS is told that the session is over", func() bool { return count(l, "TerminateSession") == 1 })
+	labtest.Await(t, "AWS is told that the session is over", func() bool { return count(l, "TerminateSession") == 1 })
 	echoes(t, c, first, "twice")
 	if got := count(l, "StartSession"); got != 2 {
 		t.Errorf("%d sessions were started, want 2", got)
@@ -203,7 +152,7 @@ func TestASessionThatWasLostIsStartedAnew(t *testing.T) {
 	mu.Lock()
 	lines[0].Close()
 	mu.Unlock()
-	await(t, "it is noticed", func() bool { return strings.Contains(said.String(), "session ended") })
+	labtest.Await(t, "it is noticed", func() bool { return strings.Contains(said.String(), "session ended") })
 	echoes(t, c, first, "after")
 }
 
@@ -267,7 +216,7 @@ func TestHostsAndContainersAreToldAndAskedForOnce(t *testing.T) {
 		t.Errorf("ECS was asked %d times, want once", n)
 	}
 	var found []carrier.Found
-	await(t, "a task runs", func() bool {
+	labtest.Await(t, "a task runs", func() bool {
 		tasks, err := c.Where(t.Context(), place, "nosuchcontainer")
 		if err != nil || len(tasks) > 0 {
 			t.Fatalf("got %+v, %v", tasks, err)

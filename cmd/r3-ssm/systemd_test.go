@@ -3,13 +3,13 @@ package main
 import (
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"jumpsuite/internal/carrier"
+	"jumpsuite/internal/lab/labtest"
 )
 
 // asMain makes the test's own program r3-ssm.
@@ -21,26 +21,6 @@ func TestMain(m *testing.M) {
 		return
 	}
 	os.Exit(m.Run())
-}
-
-// activated starts r3-ssm as systemd does: with a socket that is there already.
-func activated(t *testing.T, l *net.UnixListener, idle string) (*exec.Cmd, *output) {
-	t.Helper()
-	f, err := l.File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	said := &output{}
-	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" serve --idle "$1"`, os.Args[0], idle)
-	cmd.Env = append(os.Environ(), asMain+"=1", "LISTEN_FDS=1")
-	cmd.ExtraFiles = []*os.File{f}
-	cmd.Stdout, cmd.Stderr = said, said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	return cmd, said
 }
 
 // With systemd's socket it ends by itself when nothing is left to do, and the next
@@ -59,7 +39,7 @@ func TestWithSystemdsSocketItEndsByItselfAndNobodyNotices(t *testing.T) {
 	defer u.Close()
 	c := carrier.Client{Socket: path}
 	for round := range 2 {
-		cmd, said := activated(t, u, "100ms")
+		cmd, said := labtest.Activate(t, asMain, u, "1", "serve", "--idle", "100ms")
 		echoes(t, c, first, "round")
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
