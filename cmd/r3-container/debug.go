@@ -18,6 +18,7 @@ import (
 	"jumpsuite/ecsstatus"
 	"jumpsuite/internal/access"
 	"jumpsuite/internal/awsconfig"
+	"jumpsuite/internal/caller"
 	"jumpsuite/internal/cli"
 	"jumpsuite/internal/commandline"
 	"jumpsuite/internal/taskcopy"
@@ -59,7 +60,7 @@ func debugCommand(stdio cli.Stdio, args []string) *urfave.Command {
 
 // debug asks, reads, says what the copy is, and becomes sudo docker run.
 func debug(c *urfave.Context, stdio cli.Stdio) error {
-	theirs := ownLimits()
+	theirs := caller.OwnLimits()
 	if err := errors.Join(oneTask(c), commandline.Filled(c, "container-type", "container", "shell", "reason")); err != nil {
 		return err
 	}
@@ -224,7 +225,7 @@ func (s *subject) tell(w io.Writer, shell string) {
 }
 
 // enter becomes sudo docker run. The log has all that this command decides by now.
-func (s *subject) enter(way *access.Access, docker *sudoDocker, theirs *ulimits, shell string) error {
+func (s *subject) enter(way *access.Access, docker *sudoDocker, theirs *caller.Limits, shell string) error {
 	file, err := environmentFile(s.copy.Env)
 	if err != nil {
 		return err

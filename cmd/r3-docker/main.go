@@ -55,7 +55,7 @@ func main() {
 // run is one sudo docker, from who calls to what it ended with.
 func run(args []string) (code int, err error) {
 	signals := takeSignals()
-	folder, theirs := openFolder(), ownLimits()
+	folder, theirs := openFolder(), caller.OwnLimits()
 	who, groups, err := verified(args)
 	if err != nil {
 		return 0, err
@@ -69,13 +69,13 @@ func run(args []string) (code int, err error) {
 		return 0, err
 	}
 	terminal := openTerminal()
-	ourMask := unix.Umask(theirs.umask)
+	ourMask := unix.Umask(theirs.Umask)
 	c, err := start(path, args, who, folder, end)
 	unix.Umask(ourMask)
 	if err != nil {
 		return 0, err
 	}
-	theirs.give(c.pid)
+	theirs.Give(c.pid)
 	s := &session{caller: who, groups: groups, child: c, line: ours, signals: signals, terminal: terminal}
 	return s.run()
 }
