@@ -3,6 +3,7 @@ package carrier
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -196,6 +197,53 @@ func TestAnAnswerThatDoesNotComeIsNotWaitedForForEver(t *testing.T) {
 	_, err := c.Hosts(t.Context(), prod)
 	if err == nil || err.Error() != "r3-ssm does not answer: r3-ssm did not answer within 20ms" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// flaky is a listener whose first connections are closed before anything is answered.
+type flaky struct {
+	net.Listener
+	left int
+}
+
+func (l *flaky) Accept() (net.Conn, error) {
+	for ; l.left > 0; l.left-- {
+		if c, err := l.Listener.Accept(); err == nil {
+			c.Close()
+		}
+	}
+	return l.Listener.Accept()
+}
+
+func TestWhoAsksInTheMomentInWhichItEndsIsAnsweredByTheNext(t *testing.T) {
+	for _, tt := range []struct {
+		ends int
+		want string
+	}{{0, ""}, {1, ""}, {2, "r3-ssm does not answer: it ended before it had answered"}} {
+		for _, op := range []string{"hosts", "dial"} {
+			t.Run(fmt.Sprintf("%s, %d", op, tt.ends), func(t *testing.T) {
+				l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				s := &Server{UID: os.Geteuid(), Dial: echo(make(chan struct{}, 1)), Hosts: func(context.Context, Place) ([]Host, error) { return nil, nil }}
+				go s.Serve(t.Context(), &flaky{l, tt.ends})
+				c, got := Client{Socket: l.Addr().String()}, ""
+				if op == "hosts" {
+					_, err = c.Hosts(t.Context(), prod)
+				} else if conn, failed := c.Dial(t.Context(), prod, host); failed == nil {
+					defer conn.Close()
+				} else {
+					err = failed
+				}
+				if err != nil {
+					got = err.Error()
+				}
+				if got != tt.want {
+					t.Errorf("got %q; want %q", got, tt.want)
+				}
+			})
+		}
 	}
 }
 

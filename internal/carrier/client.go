@@ -47,37 +47,50 @@ func (c Client) Learn(ctx context.Context, p Place, container, host string) erro
 // Dial opens a stream to what listens for sessions on a host, by its instance
 // id.
 func (c Client) Dial(ctx context.Context, p Place, host string) (*net.UnixConn, error) {
-	r := request{Op: opDial, Place: p, Host: host}
-	conn, err := c.send(ctx, r)
+	conn, a, err := c.exchange(ctx, request{Op: opDial, Place: p, Host: host}, unbuffered)
 	if err != nil {
 		return nil, err
 	}
-	a, err := c.read(ctx, conn, conn)
-	if err == nil && a.Error != nil {
-		err = a.Error
-	}
-	if err != nil {
+	if a.Error != nil {
 		conn.Close()
-		return nil, err
+		return nil, a.Error
 	}
 	return conn, nil
 }
 
 // ask is for what is over with its answer.
 func (c Client) ask(ctx context.Context, r request) (answer, error) {
-	conn, err := c.send(ctx, r)
+	conn, a, err := c.exchange(ctx, r, func(conn net.Conn) io.Reader { return bufio.NewReader(conn) })
 	if err != nil {
 		return answer{}, err
 	}
-	defer conn.Close()
-	a, err := c.read(ctx, conn, bufio.NewReader(conn))
-	if err != nil {
-		return answer{}, err
-	}
+	conn.Close()
 	if a.Error != nil {
 		return answer{}, a.Error
 	}
 	return a, nil
+}
+
+// unbuffered leaves what comes after the answer where it is.
+func unbuffered(conn net.Conn) io.Reader { return conn }
+
+// exchange sends a request and reads the answer. Where r3-ssm ends without one it
+// asks once more: it ends by itself when nothing is left to do, which may be
+// at this very moment, and systemd starts the next.
+func (c Client) exchange(ctx context.Context, r request, reader func(net.Conn) io.Reader) (conn *net.UnixConn, a answer, err error) {
+	for again := true; ; again = false {
+		if conn, err = c.send(ctx, r); err != nil {
+			return nil, a, err
+		}
+		ended := false
+		if a, ended, err = c.read(ctx, conn, reader(conn)); err == nil {
+			return conn, a, nil
+		}
+		conn.Close()
+		if !ended || !again {
+			return nil, a, err
+		}
+	}
 }
 
 // send connects and writes the request.
@@ -101,8 +114,9 @@ func (c Client) send(ctx context.Context, r request) (*net.UnixConn, error) {
 	return conn.(*net.UnixConn), nil
 }
 
-// read reads the answer from r, which is conn, however buffered.
-func (c Client) read(ctx context.Context, conn *net.UnixConn, r io.Reader) (answer, error) {
+// read reads the answer from r, which is conn, however buffered, and reports whether
+// r3-ssm ended before it.
+func (c Client) read(ctx context.Context, conn *net.UnixConn, r io.Reader) (a answer, ended bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout(), fmt.Errorf("r3-ssm did not answer within %s", c.timeout()))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
@@ -114,17 +128,19 @@ func (c Client) read(ctx context.Context, conn *net.UnixConn, r io.Reader) (answ
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return answer{}, &Error{Kind: NotRunning, Text: "r3-ssm does not answer: " + err.Error(), Next: lookAt}
+		if ended = errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET); ended {
+			err = errors.New("it ended before it had answered")
+		}
+		return answer{}, ended, &Error{Kind: NotRunning, Text: "r3-ssm does not answer: " + err.Error(), Next: lookAt}
 	}
-	var a answer
 	err = decode(line, &a)
 	if err == nil {
 		err = a.plain()
 	}
 	if err != nil {
-		return answer{}, &Error{Kind: Failed, Text: "the answer of r3-ssm is not understood: " + err.Error(), Next: "r3-ssm and r3-docker have to be of one version"}
+		return answer{}, false, &Error{Kind: Failed, Text: "the answer of r3-ssm is not understood: " + err.Error(), Next: "r3-ssm and r3-docker have to be of one version"}
 	}
-	return a, nil
+	return a, false, nil
 }
 
 func (c Client) timeout() time.Duration {

@@ -176,7 +176,7 @@ func readLine(r io.Reader, most int) ([]byte, error) {
 	var b [1]byte
 	for len(line) < most {
 		if _, err := io.ReadFull(r, b[:]); err != nil {
-			return nil, unexpected(err)
+			return nil, unexpected(err, len(line) > 0)
 		}
 		if b[0] == '\n' {
 			return line, nil
@@ -186,8 +186,9 @@ func readLine(r io.Reader, most int) ([]byte, error) {
 	return nil, fmt.Errorf("longer than %d bytes", most)
 }
 
-func unexpected(err error) error {
-	if errors.Is(err, io.EOF) {
+// unexpected is an end within a line; before it, it is io.EOF.
+func unexpected(err error, within bool) error {
+	if within && errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
