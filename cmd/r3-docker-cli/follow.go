@@ -54,8 +54,9 @@ func (f *follower) follow(ctx context.Context) error {
 
 // keep watches a host for as long as the table is shown.
 func (f *follower) keep(ctx context.Context, i int, h farHost) {
+	o := f.docker.on(h, io.Discard, io.Discard) // one: it keeps its connections, to ask on them again
 	for ctx.Err() == nil {
-		err := f.watch(ctx, i, h)
+		err := f.watch(ctx, o, i, h)
 		if ctx.Err() != nil {
 			return
 		}
@@ -69,16 +70,15 @@ func (f *follower) keep(ctx context.Context, i int, h farHost) {
 
 // watch reads the numbers of a host's containers, also of those that begin later,
 // until the host is lost. It listens first, and looks then: nothing begins unseen.
-func (f *follower) watch(ctx context.Context, i int, h farHost) error {
+func (f *follower) watch(ctx context.Context, o *docker, i int, h farHost) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil) // and with it all streams of the host
 	late := time.AfterFunc(hostTime, func() { cancel(fmt.Errorf("no answer within %s", hostTime)) })
 	defer late.Stop()
-	o := f.docker.on(h, io.Discard, io.Discard)
 	began := filters.NewArgs(filters.Arg("type", "container"), filters.Arg("event", "create"), filters.Arg("event", "start"))
 	news, ended := o.Client().Events(ctx, events.ListOptions{Filters: began})
 	for {
-		if err := f.read(ctx, i, h, true); err != nil {
+		if err := f.read(ctx, o, i, h, true); err != nil {
 			return cause(ctx, err)
 		}
 		late.Stop()

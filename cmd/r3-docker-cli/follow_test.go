@@ -118,3 +118,33 @@ func TestAHostThatIsLostIsNamedAndAskedAgain(t *testing.T) {
 		})
 	}
 }
+
+// A stream to a host is one of few: what is asked of it again and again is asked on
+// the same ones.
+func TestWhatIsAskedAgainTakesNoMoreConnections(t *testing.T) {
+	const look, attempt = "i-3 GET /containers/json", "i-3 GET /events"
+	const few = 10 // one that is not given back yet when the next is wanted is no leak
+	f, g := newFleet(t)
+	f.news, f.follows = make(chan string), true
+	out, _, stop := followed(t, g)
+	shows(t, out, strings.Repeat("c", 12), true)
+	before := f.given.Load()
+	for range 20 {
+		n := f.times(look)
+		f.news <- `{"Type":"container","Action":"create"}`
+		f.until(t, look, n+1)
+	}
+	if more := f.given.Load() - before; more > few {
+		t.Errorf("20 looks at a host took %d connections more, want %d at most", more, few)
+	}
+	f.set(&f.gone, true)
+	f.lose()
+	before = f.given.Load()
+	f.until(t, attempt, f.times(attempt)+20)
+	if more := f.given.Load() - before; more > few {
+		t.Errorf("20 attempts at a host that is lost took %d connections more, want %d at most", more, few)
+	}
+	if err := stop(); err != errSomeHosts {
+		t.Errorf("got %v, want that a host is missing", err)
+	}
+}

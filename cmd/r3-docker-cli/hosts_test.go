@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,9 +24,10 @@ type fleet struct {
 	mu    sync.Mutex
 	asked []string // host METHOD path?query
 	slow  chan struct{}
-	list  string      // of hosts; empty: none, as on a docker host
-	news  chan string // a host's events: what it says; closed: it is lost
-	more  bool        // another container runs on i-3
+	list  string       // of hosts; empty: none, as on a docker host
+	news  chan string  // a host's events: what it says; closed: it is lost
+	more  bool         // another container runs on i-3
+	given atomic.Int32 // connections that were handed over
 
 	follows bool // numbers go on
 	gone    bool // i-3 does not answer
@@ -53,6 +55,7 @@ func newFleet(t *testing.T) (*fleet, *gate) {
 			conn, _ := net.FileConn(ours)
 			ours.Close()
 			l.conns <- conn
+			f.given.Add(1)
 			theirs.WriteMsgUnix([]byte{askConnection}, unix.UnixRights(fds[1]), nil)
 			unix.Close(fds[1])
 		}
@@ -164,6 +167,28 @@ func (f *fleet) lose() {
 	f.news = make(chan string)
 }
 
+// times is how often something was asked.
+func (f *fleet) times(what string) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.asked {
+		if a == what || strings.HasPrefix(a, what+" ") {
+			n++
+		}
+	}
+	return n
+}
+
+// until waits until something was asked n times.
+func (f *fleet) until(t *testing.T, what string, n int) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); f.times(what) < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s was asked %d times, want %d", what, f.times(what), n)
+		}
+	}
+}
+
 func (f *fleet) is(what *bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -260,6 +285,7 @@ func TestNumbersThatEndedAreFollowedAgain(t *testing.T) {
 	d := newDocker(g)
 	m := &meters{docker: d, rows: map[string]row{}}
 	h := farHost{ID: "i-2", Name: "10.0.0.2", Environment: "test"}
+	o := d.on(h, io.Discard, io.Discard)
 	followed := func() (n int) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -274,7 +300,7 @@ func TestNumbersThatEndedAreFollowedAgain(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				if err := m.read(t.Context(), 0, h, true); err != nil {
+				if err := m.read(t.Context(), o, 0, h, true); err != nil {
 					t.Error(err)
 				}
 			})

@@ -60,7 +60,7 @@ type meters struct {
 
 // once reads the numbers of a host's containers one time.
 func (m *meters) once(ctx context.Context, i int, h farHost) (struct{}, error) {
-	return struct{}{}, m.read(ctx, i, h, false)
+	return struct{}{}, m.read(ctx, m.docker.on(h, io.Discard, io.Discard), i, h, false)
 }
 
 // begin reports whether a container's numbers are not being read yet: from now on
@@ -86,8 +86,7 @@ func (m *meters) end(id string) {
 
 // read reads the numbers of the containers of a host that nobody reads yet;
 // following, until they end.
-func (m *meters) read(ctx context.Context, i int, h farHost, following bool) error {
-	o := m.docker.on(h, io.Discard, io.Discard)
+func (m *meters) read(ctx context.Context, o *docker, i int, h farHost, following bool) error {
 	found, err := o.Client().ContainerList(ctx, container.ListOptions{All: m.all})
 	if err != nil {
 		return err
