@@ -31,7 +31,7 @@ var why = map[string]string{
 func newRoot(d *docker) *cobra.Command {
 	root := &cobra.Command{
 		Use:                   "docker [OPTIONS] COMMAND [ARG...]",
-		Short:                 "Containers of this host, as far as the policy allows",
+		Short:                 "Containers of docker hosts, as far as the policy allows",
 		SilenceUsage:          true,
 		SilenceErrors:         true,
 		TraverseChildren:      true,
@@ -56,11 +56,9 @@ func newRoot(d *docker) *cobra.Command {
 	}
 	root.Flags().Lookup("host").Usage = "Name of the docker host"
 	root.Flags().String("environment", "", "Name of the environment that is meant, to make sure")
-	root.Annotations = map[string]string{"additionalHelp": "What is allowed is up to the policy: " + explainLine}
+	root.Annotations = map[string]string{"additionalHelp": "What is allowed is up to the policy: a refusal names the rule that decided."}
 	return root
 }
-
-const explainLine = "a refusal names the rule that decided."
 
 // maxHostName is the length of the longest name that DNS knows.
 const maxHostName = 253

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	dockercontainer "github.com/docker/cli/cli/command/container"
 	"github.com/docker/cli/cli/command/formatter"
 	"github.com/docker/docker/api/types/container"
@@ -85,13 +86,15 @@ func (m *meters) end(id string) {
 }
 
 // read reads the numbers of the containers of a host that nobody reads yet;
-// following, until they end.
+// following, until they end. Its error is why there is a host whose numbers are not
+// known; of one container they may be missing, as in docker's own.
 func (m *meters) read(ctx context.Context, o *docker, i int, h farHost, following bool) error {
 	found, err := o.Client().ContainerList(ctx, container.ListOptions{All: m.all})
 	if err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
+	broken := make([]error, len(found))
 	for n, c := range found {
 		id := h.ID + " " + c.ID
 		if !m.begin(id) {
@@ -99,36 +102,42 @@ func (m *meters) read(ctx context.Context, o *docker, i int, h farHost, followin
 		}
 		key := fmt.Sprintf("%05d %05d %s", i, n, c.ID)
 		m.set(key, m.row(h, c.ID, strings.Join(c.Names, ","), nil))
-		f := func() {
+		f := func() error {
 			defer m.end(id)
-			m.meter(ctx, o, h, key, c.ID, following)
+			return m.meter(ctx, o, h, key, c.ID, following)
 		}
 		if following {
-			go f()
+			go f() // what ends the numbers of all, the host's events end with, too
 			continue
 		}
-		wg.Go(f)
+		wg.Go(func() { broken[n] = f() })
 	}
 	wg.Wait()
-	return nil
+	return first(broken...)
 }
 
-// meter keeps one container's numbers up to date.
-func (m *meters) meter(ctx context.Context, o *docker, h farHost, key, id string, following bool) {
-	res, err := o.Client().ContainerStats(ctx, id, following)
-	if err == nil {
-		defer res.Body.Close()
-		dec := json.NewDecoder(res.Body)
-		for {
-			var s container.StatsResponse
-			if err = dec.Decode(&s); err != nil {
-				break
-			}
-			m.set(key, m.row(h, id, s.Name, &s))
-		}
-	}
+// meter keeps one container's numbers up to date. That it has none is no error: it
+// may have gone meanwhile, or the policy does not show them.
+func (m *meters) meter(ctx context.Context, o *docker, h farHost, key, id string, following bool) error {
 	if following {
-		m.set(key, nil) // it is gone
+		defer m.set(key, nil) // it is gone
+	}
+	res, err := o.Client().ContainerStats(ctx, id, following)
+	if errdefs.IsNotFound(err) || errdefs.IsPermissionDenied(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	for dec := json.NewDecoder(res.Body); ; {
+		var s container.StatsResponse
+		if err := dec.Decode(&s); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("the numbers of %s have ended before their time: %w", id[:min(12, len(id))], err)
+		}
+		m.set(key, m.row(h, id, s.Name, &s))
 	}
 }
 
