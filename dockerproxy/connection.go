@@ -90,6 +90,7 @@ func (c *connection) one(ctx context.Context) (goesOn bool) {
 	}()
 	c.patience(c.br.Buffered() == 0 || !c.wholeHead())
 	err := readRequest(c.br, &c.req)
+	x.last = c.req.has("connection", "close") // and may wait for it
 	if err == nil {
 		err = x.run(ctx)
 	}
