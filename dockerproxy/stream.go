@@ -171,9 +171,10 @@ func (x *exchange) streamFrom(a *ask, ans *answer, still allowed, copy func(*sou
 }
 
 // ended prefers the reason for which a stream was ended to the error that this
-// led to.
+// led to, and to an end that came at the same moment: where both gates end it, the
+// other's may be there first. Only who went away may have done so after the end.
 func ended(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); err != nil && cause != nil {
+	if cause := context.Cause(ctx); cause != nil && (err != nil || cause != errClientGone) {
 		return cause
 	}
 	if err != nil && isGone(err) {

@@ -362,6 +362,29 @@ func TestALoneLineIsNotHeldBackAndALostClientIsNoticed(t *testing.T) {
 	})
 }
 
+func TestWhatWasEndedIsNotOnRecordAsIfItHadEnded(t *testing.T) {
+	for _, tt := range []struct {
+		name             string
+		cause, err, want error
+	}{
+		{"the policy was changed", errPolicyChanged, nil, errPolicyChanged},
+		{"and the copy failed of it", errPolicyChanged, net.ErrClosed, errPolicyChanged},
+		{"its caller went away while it went on", errClientGone, net.ErrClosed, errClientGone},
+		{"its caller went away after its end", errClientGone, nil, nil},
+		{"it went on to its end", nil, nil, nil},
+		{"nobody takes it", nil, net.ErrClosed, errClientGone},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		if tt.cause != nil {
+			cancel(tt.cause)
+		}
+		if got := ended(ctx, tt.err); got != tt.want {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
+		cancel(nil)
+	}
+}
+
 func TestOpenStreamsDoNotKeepTheGateFromEnding(t *testing.T) {
 	engine, _ := silentEngine(t)
 	h := newHarness(t, engine, "test")
