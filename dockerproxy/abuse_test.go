@@ -39,6 +39,11 @@ func engineThat(t *testing.T, f http.HandlerFunc) string {
 	return path
 }
 
+// asksFor reports whether an Engine is asked for a container, by whichever of its names.
+func asksFor(r *http.Request, names ...string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(r.URL.Path, "/containers/"+n+"/json") })
+}
+
 // A folder of the host can be mounted under the name of a volume.
 func TestAVolumeOfTheHostsFoldersIsAnEscape(t *testing.T) {
 	engine := needEngine(t)
@@ -143,8 +148,8 @@ func TestWhatOthersInItsNamespaceHaveCountsToo(t *testing.T) {
 		{"a path of another that is led to the same", "abused-pause", http.StatusForbidden, "it shares a namespace with abused-beside, which is an escape"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			makeContainer(t, engine, "abused-shares", in("container:"+tt.joins), true)
-			a := exchangeRaw(t, h.socket("dev"), post("/v1.41/containers/abused-shares/exec", `{"AttachStdout":true,"Cmd":["id"]}`))
+			id := makeContainer(t, engine, "", in("container:"+tt.joins), true)
+			a := exchangeRaw(t, h.socket("dev"), post("/v1.41/containers/"+id+"/exec", `{"AttachStdout":true,"Cmd":["id"]}`))
 			if a.status != tt.want || !strings.Contains(a.body, tt.says) {
 				t.Errorf("got %d %s, want %d and %q", a.status, a.body, tt.want, tt.says)
 			}
@@ -162,7 +167,7 @@ func TestAnEngineThatFailsHidesNoEscape(t *testing.T) {
 	h := newHarness(t, engineThat(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Api-Version", "1.51")
 		switch {
-		case strings.HasSuffix(r.URL.Path, "/containers/web/json"):
+		case asksFor(r, "web", webID):
 			fmt.Fprintf(w, `{"Id":%q,"Name":"/web","State":{"Running":true},"HostConfig":{"NetworkMode":"container:%s"}}`, webID, privID)
 		case strings.HasSuffix(r.URL.Path, "/exec"):
 			t.Error("an exec was made")
@@ -222,13 +227,13 @@ func TestAPingSurvivesAnEngineThatIsGone(t *testing.T) {
 	var h *harness
 	h = newHarness(t, engineThat(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Api-Version", "1.51")
-		h.gate.pinned.Store(nil) // as another connection does that finds the Engine gone
+		h.atEngine().pinned.Store(nil) // as another connection does that finds the Engine gone
 	}), "test")
 	if a := exchangeRaw(t, h.socket("dev"), get("/_ping")); a.status != http.StatusBadGateway && a.status != http.StatusOK {
 		t.Errorf("the first: got %d %v", a.status, a.err)
 	}
 	v := "1.51"
-	h.gate.pinned.Store(&v)
+	h.atEngine().pinned.Store(&v)
 	if a := exchangeRaw(t, h.socket("dev"), get("/_ping")); a.status != http.StatusBadGateway {
 		t.Errorf("got %d %v, want 502", a.status, a.err)
 	}
@@ -325,7 +330,7 @@ func TestACreateThatTakesLongKeepsNobodyWaiting(t *testing.T) {
 		}
 		f.ServeHTTP(w, r)
 	}), "test")
-	h.gate.SetPolicy(mustPolicy(t, strings.Replace(testPolicy, "containers: 20", "containers: 1", 1)))
+	h.setPolicy(strings.Replace(testPolicy, "containers: 20", "containers: 1", 1))
 	dev, other := h.socket("dev"), h.socket("other")
 	slow, quick := make(chan answered, 1), make(chan answered, 1)
 	go func() { slow <- exchangeRaw(t, dev, create(`{"Image":"lab/slow:1"}`)) }()
@@ -435,9 +440,9 @@ func TestStreamsEndWhenMoreIsAskedOfThem(t *testing.T) {
 		"it would have to be recorded":    strings.Replace(listed, "    environments: [test, prod]\n", "    environments: [test, prod]\n    record: output\n", 1),
 	} {
 		h := newHarness(t, newFakeEngine(t).socket, "test")
-		h.gate.SetPolicy(mustPolicy(t, listed))
+		h.setPolicy(listed)
 		_, gone := startExec(t, h, "dev", `{"AttachStdin":true,"AttachStdout":true,"Cmd":["cat"]}`, `{"Detach":false,"Tty":false}`)
-		h.gate.SetPolicy(mustPolicy(t, after))
+		h.setPolicy(after)
 		eventually(t, "the stream ends when "+name, func() bool {
 			return slices.ContainsFunc(h.log.all(), func(e audit.Event) bool {
 				return e.Kind == audit.Close && e.Result.Error == errPolicyChanged.Error()

@@ -3,6 +3,7 @@ package dockerproxy
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -120,9 +122,34 @@ type harness struct {
 
 	host    *Gate // behind gate, if gate is a jump server's
 	hostLog *auditLog
+	gates   []*Gate // all of them: a jump server has one for each caller
+	policy  string  // that they have
+
+	notify   func(Caller, string)
+	recorder func(Session) (Recording, error)
 }
 
+// unheard is the recording of a gate that a test does not look at.
+type unheard struct{}
+
+func (unheard) Write(b []byte) (int, error)    { return len(b), nil }
+func (unheard) Input([]byte) error             { return nil }
+func (unheard) Resize(columns, rows int) error { return nil }
+func (unheard) Failed() <-chan struct{}        { return nil }
+func (unheard) Close() (string, error)         { return "", nil }
+
 func newHarness(t testing.TB, engine, environment string, change ...func(*Gate)) *harness {
+	t.Helper()
+	h := oneGate(t, engine, environment, change...)
+	if os.Getenv("R3_TEST_FAR") != "" {
+		h.behindAnother()
+	}
+	return h
+}
+
+// oneGate is for tests of what one gate does by itself: with another before it, its
+// callers would be that one's.
+func oneGate(t testing.TB, engine, environment string, change ...func(*Gate)) *harness {
 	t.Helper()
 	dir := t.TempDir()
 	leases, err := OpenLeases(filepath.Join(dir, "leases"))
@@ -141,30 +168,55 @@ func newHarness(t testing.TB, engine, environment string, change ...func(*Gate))
 	for _, f := range change {
 		f(h.gate)
 	}
-	h.gate.SetPolicy(mustPolicy(t, testPolicy))
+	h.gates = []*Gate{h.gate}
+	h.setPolicy(testPolicy)
 	var cancel context.CancelFunc
 	h.ctx, cancel = context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	if os.Getenv("R3_TEST_FAR") != "" {
-		h.behindAnother()
-	}
 	return h
 }
 
 // behindAnother puts a jump server's gate in front of the gate, which becomes the
-// host's: most of what the tests say has to hold there, too. With R3_TEST_FAR=1
-// all of them are run so; those that look into the gate itself fail then.
+// host's, if there is none yet: what the tests say has to hold there, too. With
+// R3_TEST_FAR=1 all of them are run so.
 func (h *harness) behindAnother() {
+	if h.host != nil {
+		return
+	}
 	h.host, h.hostLog, h.log = h.gate, h.log, &auditLog{}
-	h.gate = h.farGate("dev")
+	h.notify, h.host.Notify = h.host.Notify, nil // the caller is at the other one
+	h.recorder = h.host.Recorder
+	if h.recorder != nil { // each has its own
+		h.host.Recorder = func(Session) (Recording, error) { return unheard{}, nil }
+	}
+	h.gate = h.farGate(callerCalled("dev"))
 }
 
-// farGate leads to the harness's gate as to another host's.
-func (h *harness) farGate(user string) *Gate {
+// atEngine is the gate that has the Engine.
+func (h *harness) atEngine() *Gate { return cmp.Or(h.host, h.gate) }
+
+// atEngineLog is that gate's.
+func (h *harness) atEngineLog() *auditLog { return cmp.Or(h.hostLog, h.log) }
+
+// setPolicy gives all gates the same policy, a jump server's before the host's.
+func (h *harness) setPolicy(text string) {
+	h.t.Helper()
+	h.policy = text
+	for _, g := range slices.Backward(h.gates) {
+		g.SetPolicy(mustPolicy(h.t, text))
+	}
+}
+
+func callerCalled(user string) Caller {
+	return Caller{UID: uids[user], Principal: policy.Principal{User: user}}
+}
+
+// farGate leads to the harness's gate as to another host's, for one caller.
+func (h *harness) farGate(from Caller) *Gate {
 	host := h.host
-	from := Caller{UID: uids[user], Principal: policy.Principal{User: user, Key: "jump1"}}
+	from.Key = "jump1"
 	g := &Gate{
-		FarGate: true, Environment: host.Environment, Hosts: host.Hosts, Record: h.log.Record, Recorder: host.Recorder, Notify: host.Notify,
+		FarGate: true, Environment: host.Environment, Hosts: host.Hosts, Record: h.log.Record, Recorder: h.recorder, Notify: h.notify,
 		Engine: func(context.Context) (net.Conn, error) {
 			fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 			if err != nil {
@@ -174,7 +226,8 @@ func (h *harness) farGate(user string) *Gate {
 			return asConn(fds[1]), nil
 		},
 	}
-	g.SetPolicy(mustPolicy(h.t, testPolicy))
+	g.SetPolicy(mustPolicy(h.t, h.policy))
+	h.gates = append(h.gates, g)
 	return g
 }
 
@@ -196,7 +249,7 @@ func (h *harness) socket(user string) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	return h.serveAs(user, Caller{UID: uids[user], Principal: policy.Principal{User: user}})
+	return h.serveAs(user, callerCalled(user))
 }
 
 // serveAs serves the gate to somebody on a socket of that name.
@@ -208,7 +261,7 @@ func (h *harness) serveAs(name string, who Caller) string {
 	}
 	gate := h.gate
 	if h.host != nil && name != "dev" { // it is one caller's
-		gate = h.farGate(name)
+		gate = h.farGate(who)
 	}
 	done := make(chan struct{})
 	ctx, cancel := context.WithCancel(h.ctx)
@@ -357,14 +410,19 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// makeContainer makes one on a real Engine, past the gate.
+// makeContainer makes one on a real Engine, past the gate. Without a name the Engine
+// gives it one that nothing else has.
 func makeContainer(t testing.TB, engine, name string, config map[string]any, start bool) string {
 	t.Helper()
 	body, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := exchangeRaw(t, engine, post("/v1.41/containers/create?name="+name, string(body)))
+	path := "/v1.41/containers/create"
+	if name != "" {
+		path += "?name=" + name
+	}
+	a := exchangeRaw(t, engine, post(path, string(body)))
 	var made struct{ ID string }
 	if a.status != http.StatusCreated || json.Unmarshal([]byte(a.body), &made) != nil {
 		t.Fatalf("create %s: %d %s", name, a.status, a.body)

@@ -29,15 +29,16 @@ func TestAStreamEndsWhenItsCallerLeavesTheGroup(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t, newFakeEngine(t).socket, "test")
-			h.gate.SetPolicy(mustPolicy(t, strings.Replace(testPolicy, "[user:dev, user:other]", "[group:developers]", 1)+`
+			h.setPolicy(strings.Replace(testPolicy, "[user:dev, user:other]", "[group:developers]", 1) + `
   - {name: suspended, effect: deny, principals: [group:suspended], actions: [docker.exec], environments: ["*"]}
-`))
+`)
 			caller := Caller{UID: 1001}
 			caller.User, caller.Groups = "dev", []string{"developers"}
 			h.serveAs("member", caller)
 			conn, br := startExec(t, h, "member", `{"AttachStdin":true,"AttachStdout":true,"Cmd":["cat"]}`, `{"Detach":false,"Tty":false}`)
 			var asked atomic.Int32
-			go h.gate.Recheck(h.ctx, 20*time.Millisecond, func(_ context.Context, uid int) (string, []string, error) {
+			serves := h.gates[len(h.gates)-1]
+			go serves.Recheck(h.ctx, 20*time.Millisecond, func(_ context.Context, uid int) (string, []string, error) {
 				asked.Add(1)
 				return tt.user, tt.groups, tt.err
 			})

@@ -108,7 +108,7 @@ func TestWhoAttachesToStartKeepsOthersOut(t *testing.T) {
 func TestOneCallerMayHaveOnlySoManyContainers(t *testing.T) {
 	engine := needEngine(t)
 	h := newHarness(t, engine, "test")
-	h.gate.SetPolicy(mustPolicy(t, strings.Replace(testPolicy, "containers: 20", "containers: 2", 1)))
+	h.setPolicy(strings.Replace(testPolicy, "containers: 20", "containers: 2", 1))
 	makeContainer(t, engine, "ecs1", sleeper(nil), false)
 	var made []string
 	t.Cleanup(func() {
@@ -180,9 +180,9 @@ func TestWhatIsLeftBehindIsReaped(t *testing.T) {
 	}
 	rawPost(engine, "/v1.41/containers/"+restarted+"/restart?t=0") // by somebody else
 	for _, id := range []string{madeOver, startedOver, restarted} {
-		expire(t, h.gate.Leases, id)
+		expire(t, h.atEngine().Leases, id)
 	}
-	if err := h.gate.ReapOnce(t.Context()); err != nil {
+	if err := h.atEngine().ReapOnce(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
@@ -201,7 +201,7 @@ func TestWhatIsLeftBehindIsReaped(t *testing.T) {
 		}
 	}
 	reaped := 0
-	for _, e := range h.log.all() {
+	for _, e := range h.atEngineLog().all() {
 		if e.Principal.Name == reaper && e.Kind == audit.Close {
 			reaped++
 		}
@@ -209,7 +209,7 @@ func TestWhatIsLeftBehindIsReaped(t *testing.T) {
 	if reaped != 2 {
 		t.Errorf("got %d closed events of the reaper, want 2", reaped)
 	}
-	left, err := h.gate.Leases.all()
+	left, err := h.atEngine().Leases.all()
 	if err != nil || len(left) != 2 {
 		t.Errorf("got %d leases, %v; want the two with time left", len(left), err)
 	}
@@ -222,12 +222,12 @@ func TestAContainerWhoseMakingWasInterruptedIsReaped(t *testing.T) {
 	h := newHarness(t, engine, "test")
 	le := newLease(leaseMade, owner{UID: 1001, User: "dev"}, "event", time.Hour)
 	le.Since, le.Until = time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)
-	if err := h.gate.Leases.write(le.Number, le); err != nil {
+	if err := h.atEngine().Leases.write(le.Number, le); err != nil {
 		t.Fatal(err)
 	}
 	id := makeContainer(t, engine, "orphan", sleeper(map[string]any{"Labels": map[string]string{leaseLabel: le.Number}}), true)
 	for range 2 { // found the first time, removed the second
-		if err := h.gate.ReapOnce(t.Context()); err != nil {
+		if err := h.atEngine().ReapOnce(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

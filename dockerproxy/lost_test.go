@@ -94,7 +94,7 @@ func TestAnExecsProcessEndsWithItsClient(t *testing.T) {
 			conn.Close()
 			eventually(t, "it ends", func() bool { return !execRuns(t, h, engine) })
 			eventually(t, "the end is on record", func() bool {
-				return slices.ContainsFunc(h.log.all(), func(e audit.Event) bool {
+				return slices.ContainsFunc(h.atEngineLog().all(), func(e audit.Event) bool {
 					return e.Kind == audit.Close && e.Result.Signal == tt.want && e.Result.Error == errClientGone.Error()
 				})
 			})
@@ -127,7 +127,7 @@ func TestAnOrphanIsOnRecord(t *testing.T) {
 	eventually(t, "it runs", func() bool { return execRuns(t, h, engine) })
 	conn.Close()
 	eventually(t, "the orphan is on record", func() bool {
-		return slices.ContainsFunc(h.log.all(), func(e audit.Event) bool {
+		return slices.ContainsFunc(h.atEngineLog().all(), func(e audit.Event) bool {
 			return e.Kind == audit.Change && strings.HasPrefix(e.Detail, "orphan:")
 		})
 	})

@@ -128,7 +128,7 @@ func TestAPanicInAStreamEndsItOnRecord(t *testing.T) {
 }
 
 func TestAllCallersTogetherCannotTakeMoreThanThereIs(t *testing.T) {
-	h := newHarness(t, newFakeEngine(t).socket, "test", func(g *Gate) { g.AllConnections = 2 })
+	h := oneGate(t, newFakeEngine(t).socket, "test", func(g *Gate) { g.AllConnections = 2 })
 	for _, user := range []string{"dev", "other"} {
 		conn, err := net.Dial("unix", h.socket(user))
 		if err != nil {

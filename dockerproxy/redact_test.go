@@ -238,7 +238,7 @@ func TestWhoeverSharesAnEscapesNamespaceIsOne(t *testing.T) {
 			switch {
 			case strings.HasSuffix(r.URL.Path, "/exec"):
 				t.Error("an exec was made")
-			case strings.HasSuffix(r.URL.Path, "/containers/web/json"):
+			case asksFor(r, "web", webID):
 				fmt.Fprintf(w, `{"Id":%q,"Name":"/web","State":{"Running":true},"HostConfig":{%q:"container:%s"}}`, webID, mode, privID)
 			case strings.Contains(r.URL.Path, privID):
 				fmt.Fprintf(w, `{"Id":%q,"Name":"/priv","State":{"Running":true},"HostConfig":{"NetworkMode":"host"}}`, privID)

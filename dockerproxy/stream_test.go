@@ -131,7 +131,7 @@ func TestAnExecStartsOnceAndAsItWasCreated(t *testing.T) {
 func TestAStartIsDecidedAnew(t *testing.T) {
 	h := newHarness(t, newFakeEngine(t).socket, "test")
 	id := newExec(t, h, "dev", `{"AttachStdout":true,"Cmd":["id"]}`)
-	h.gate.SetPolicy(mustPolicy(t, strings.Replace(testPolicy, "docker.inspect, docker.exec]\n    environments: [test, prod]", "docker.inspect]\n    environments: [test, prod]", 1)))
+	h.setPolicy(strings.Replace(testPolicy, "docker.inspect, docker.exec]\n    environments: [test, prod]", "docker.inspect]\n    environments: [test, prod]", 1))
 	a := exchangeRaw(t, h.socket("dev"), post("/v1.41/exec/"+id+"/start", `{"Detach":true}`))
 	if a.status != http.StatusForbidden {
 		t.Errorf("got %d %s, want 403 after the right was taken away", a.status, a.body)
@@ -145,7 +145,7 @@ func TestStreamsThatThePolicyNoLongerAllowsAreClosed(t *testing.T) {
 	})
 	_, gone := startExec(t, h, "dev", `{"AttachStdin":true,"AttachStdout":true,"Cmd":["cat"]}`, `{"Detach":false,"Tty":false}`)
 	otherConn, stays := startExec(t, h, "other", `{"AttachStdin":true,"AttachStdout":true,"Cmd":["cat"]}`, `{"Detach":false,"Tty":false}`)
-	h.gate.SetPolicy(mustPolicy(t, strings.ReplaceAll(testPolicy, "[user:dev, user:other]", "[user:other]")))
+	h.setPolicy(strings.ReplaceAll(testPolicy, "[user:dev, user:other]", "[user:other]"))
 	if _, err := io.ReadAll(gone); err != nil {
 		t.Errorf("the stream that is not allowed: got %v, want an end", err)
 	}
@@ -414,7 +414,7 @@ func TestOpenStreamsDoNotKeepTheGateFromEnding(t *testing.T) {
 }
 
 func TestOneCallerCannotTakeAllConnections(t *testing.T) {
-	h := newHarness(t, newFakeEngine(t).socket, "test", func(g *Gate) { g.Connections = 2 })
+	h := oneGate(t, newFakeEngine(t).socket, "test", func(g *Gate) { g.Connections = 2 })
 	for range 2 {
 		conn, err := net.Dial("unix", h.socket("dev"))
 		if err != nil {
@@ -438,10 +438,10 @@ func TestOneCallerCannotTakeAllConnections(t *testing.T) {
 // Docker asks with HEAD first. A body behind the answer would be taken for an
 // answer that nobody asked for, and docker says so.
 func TestTheAnswerToAHeadHasNoBody(t *testing.T) {
-	h := newHarness(t, newFakeEngine(t).socket, "test", func(g *Gate) { g.Connections = 2 })
-	const elsewhere = "HEAD /_ping HTTP/1.1\r\nHost: x\r\nX-Jumpsuite-Host: elsewhere\r\n\r\n"
+	h := oneGate(t, newFakeEngine(t).socket, "test", func(g *Gate) { g.Connections = 2 })
+	const elsewhere = "HEAD /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Jumpsuite-Host: elsewhere\r\n\r\n"
 	socket := h.socket("dev")
-	for name, raw := range map[string]string{"refused": elsewhere, "no operation": "HEAD /v1.41/info HTTP/1.1\r\nHost: x\r\n\r\n"} {
+	for name, raw := range map[string]string{"refused": elsewhere, "no operation": "HEAD /v1.41/info HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"} {
 		if all := everything(t, socket, raw); !strings.HasPrefix(all, "HTTP/1.1 4") || !strings.HasSuffix(all, "\r\n\r\n") || strings.Contains(all, "jumpsuite:") {
 			t.Errorf("%s: got %q, want a head and no more", name, all)
 		}
