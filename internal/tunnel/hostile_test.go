@@ -119,6 +119,18 @@ func TestAHostOpensNoStreams(t *testing.T) {
 	}
 }
 
+// Who waits for an agent that reads nothing does not keep the processor busy.
+func TestAnAgentThatReadsNothingIsLookedAtLessOften(t *testing.T) {
+	for looks, want := range map[int]time.Duration{
+		0: queueLook, queueLooks - 1: queueLook, queueLooks: 2 * queueLook, queueLooks + 1: 4 * queueLook,
+		queueLooks + 20: queueRare, 1 << 40: queueRare,
+	} {
+		if got := nextLook(looks); got != want {
+			t.Errorf("after %d looks: got %v, want %v", looks, got, want)
+		}
+	}
+}
+
 // A gate ends a carrier with too many streams, and so what others do in it.
 func TestACarrierThatIsFullTakesNoMore(t *testing.T) {
 	r := newRig(t, nil)

@@ -19,6 +19,10 @@ const (
 	queueSmall = 8 << 10 // the same for a small piece
 	small      = 512
 	queueLook  = 500 * time.Microsecond
+	// An agent that reads nothing hangs, or waits for its own websocket, which may take
+	// minutes: after so many looks they come less and less often.
+	queueLooks = 50
+	queueRare  = 20 * time.Millisecond
 )
 
 // room is what the streams of a carrier share to keep the agent's queue short.
@@ -93,7 +97,7 @@ func (r *room) adapt(unread int) {
 // wait waits until no more than most is unread, and says how much is. Where the
 // kernel does not say it, nobody waits.
 func (r *room) wait(p *patience, most int) (unread int, err error) {
-	for {
+	for looks := 0; ; looks++ {
 		peer, err := r.watch.Peer()
 		if err != nil || peer.Unread <= most {
 			return peer.Unread, nil
@@ -106,7 +110,15 @@ func (r *room) wait(p *patience, most int) (unread int, err error) {
 			return 0, net.ErrClosed
 		case <-p.over:
 			return 0, net.ErrClosed
-		case <-time.After(queueLook):
+		case <-time.After(nextLook(looks)):
 		}
 	}
+}
+
+// nextLook is how long to wait after so many looks that found no room.
+func nextLook(looks int) time.Duration {
+	if looks < queueLooks {
+		return queueLook
+	}
+	return min(queueLook<<min(looks-queueLooks+1, 10), queueRare)
 }
