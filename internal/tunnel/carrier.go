@@ -51,6 +51,10 @@ const (
 	// aliveEvery is how often a carrier with streams sends something. A session
 	// without streams is left to SSM's idle time-out (20 minutes by default).
 	aliveEvery = time.Minute
+	// silentTime is how long nothing may come in a carrier with streams: the jump
+	// server, or its r3-ssm, is gone then, and AWS has not noticed. A session that
+	// cannot be resumed is given up after five minutes.
+	silentTime = 10 * time.Minute
 )
 
 // NoGateError is a port where nobody said our banner.
@@ -286,6 +290,7 @@ func Serve(ctx context.Context, conn net.Conn, handle func(stream net.Conn)) err
 	rec.unknown.Store(maxUnknown)
 	defer context.AfterFunc(ctx, func() { mux.GoAway() })()
 	defer time.AfterFunc(strangerTime, s.endIfStrange).Stop()
+	go s.listen()
 	return s.serve(handle)
 }
 
@@ -363,6 +368,30 @@ func (s *server) left(known bool) {
 	default:
 	}
 }
+
+// listen ends the carrier when nothing has come for long, although streams are
+// open: who was at the other end would have said that he is there.
+func (s *server) listen() {
+	tick := time.NewTicker(aliveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.mux.CloseChan():
+			return
+		case <-tick.C:
+			s.endIfSilent(time.Now())
+		}
+	}
+}
+
+func (s *server) endIfSilent(now time.Time) {
+	if s.mux.NumStreams() > 0 && now.Sub(time.Unix(0, s.rec.heard.Load())) > silentTime {
+		s.rec.failed(errSilent)
+		s.mux.Close()
+	}
+}
+
+var errSilent = fmt.Errorf("the jump server has said nothing for %v, with streams open", silentTime)
 
 func (s *server) endIfStrange() {
 	if !s.known.Load() {

@@ -119,6 +119,46 @@ func TestAHostOpensNoStreams(t *testing.T) {
 	}
 }
 
+// A jump server that is gone, and of which AWS has not noticed it, leaves streams
+// behind, and what runs in them.
+func TestACarrierThatIsNotHeardOfEnds(t *testing.T) {
+	near, far := tcpPair(t)
+	go io.WriteString(far, banner)
+	c, err := Carry(t.Context(), near)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	rec := newRecords(far)
+	mux, err := yamux.Server(rec, config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mux.Close()
+	s := &server{mux: mux, rec: rec}
+	later := func() time.Time { return time.Now().Add(silentTime + time.Second) }
+	if s.endIfSilent(later()); mux.IsClosed() {
+		t.Fatal("a carrier without streams may be silent for as long as SSM lets it")
+	}
+	stream, err := c.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(stream, "x")
+	if _, err := mux.AcceptStream(); err != nil {
+		t.Fatal(err)
+	}
+	if s.endIfSilent(time.Now().Add(silentTime - time.Minute)); mux.IsClosed() {
+		t.Fatal("it was heard of, and is over")
+	}
+	if s.endIfSilent(later()); !mux.IsClosed() || rec.why() != errSilent {
+		t.Errorf("it goes on, or does not say why: %v", rec.why())
+	}
+	if _, err := stream.Read(make([]byte, 1)); err == nil {
+		t.Error("its stream goes on")
+	}
+}
+
 // Who waits for an agent that reads nothing does not keep the processor busy.
 func TestAnAgentThatReadsNothingIsLookedAtLessOften(t *testing.T) {
 	for looks, want := range map[int]time.Duration{

@@ -11,6 +11,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A record: kind (1 byte), length of what follows the head (2), number (4),
@@ -46,6 +47,7 @@ type records struct {
 	body []byte
 
 	first atomic.Pointer[error] // what ended it
+	heard atomic.Int64          // when the last record came, in nanoseconds since 1970
 
 	// leaving is told when the other side takes no more streams.
 	leaving func()
@@ -66,6 +68,7 @@ const anything = math.MaxInt64 / 2
 func newRecords(conn net.Conn) *records {
 	r := &records{conn: conn, in: bufio.NewReader(conn), body: make([]byte, 0, 2048), out: make([]byte, recordHead, 2048)}
 	r.unknown.Store(anything)
+	r.heard.Store(time.Now().UnixNano())
 	return r
 }
 
@@ -99,6 +102,7 @@ func (r *records) receive() error {
 	if checksum(head[:], r.body) != binary.BigEndian.Uint32(head[7:]) {
 		return &DamagedError{"a record with a wrong checksum"}
 	}
+	r.heard.Store(time.Now().UnixNano())
 	seq := binary.BigEndian.Uint32(head[3:])
 	if ahead := int32(seq - r.next); ahead < 0 {
 		return nil
