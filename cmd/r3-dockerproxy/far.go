@@ -103,17 +103,23 @@ func (f *far) serve(ctx, stopping context.Context, l net.Listener) error {
 type carried struct {
 	net.Conn
 	known bool // somebody on it has said who he is
+	open  int  // streams of those who have
 }
 
 // admit gives a connection a place. Where there is none, the oldest on which nobody
 // has said who he is has to go: who opens many and says nothing must not keep those
-// out who are expected. Nil: there is no room.
+// out who are expected. Then the oldest in which nothing is open: a jump server whose
+// r3-ssm was killed leaves those behind until AWS ends its sessions, and one that
+// still has its own starts another. Nil: there is no room.
 func (f *far) admit(conn net.Conn) *carried {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.carriers) >= maxCarriers {
 		f.crowded()
 		i := slices.IndexFunc(f.carriers, func(c *carried) bool { return !c.known })
+		if i < 0 {
+			i = slices.IndexFunc(f.carriers, func(c *carried) bool { return c.open == 0 })
+		}
 		if i < 0 {
 			return nil
 		}
@@ -131,7 +137,7 @@ func (f *far) crowded() {
 		return
 	}
 	f.crowdedAt = time.Now()
-	f.log.Warn("too many sessions at a time: those in which nobody says who he is are closed", "most", maxCarriers)
+	f.log.Warn("too many sessions at a time: those in which nobody says who he is, or in which nothing is open, are closed", "most", maxCarriers)
 }
 
 func (f *far) dismiss(c *carried) {
@@ -140,11 +146,20 @@ func (f *far) dismiss(c *carried) {
 	f.carriers = slices.DeleteFunc(f.carriers, func(other *carried) bool { return other == c })
 }
 
-// recognize notes that somebody on the connection has said who he is.
+// recognize notes that somebody on the connection has said who he is, and has a
+// stream open from now on.
 func (f *far) recognize(c *carried) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c.known = true
+	c.open++
+}
+
+// leaves notes that one who was recognized has no stream open any more.
+func (f *far) leaves(c *carried) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c.open--
 }
 
 // mayComeIn refuses other users of this host, for whom the port is as open as for
@@ -230,10 +245,15 @@ func describe(s witness.Session, err error) string {
 // stream serves one caller's connection.
 func (f *far) stream(ctx context.Context, c *carried, s net.Conn, behind string) {
 	id := tunnel.Identity{Key: *f.own.Load(), Trusted: func(k tunnel.KeyID) bool { return f.trusted.Load().Trusts(k) }}
+	recognized := false
 	conn, hello, err := tunnel.Accept(ctx, s, id, func(h tunnel.Hello, k tunnel.KeyID) (tunnel.Welcome, error) {
 		f.recognize(c) // before he is told so
+		recognized = true
 		return f.decide(h, k, behind)
 	})
+	if recognized {
+		defer f.leaves(c)
+	}
 	if err != nil {
 		f.log.Warn("a stream from a jump server was refused", "err", err, "behind", behind)
 		return

@@ -434,6 +434,40 @@ func TestHalfOpenSessionsKeepNobodyOut(t *testing.T) {
 	eventually(t, "the log says so", func() bool { return p.said("too many sessions at a time") })
 }
 
+// An r3-ssm that is killed leaves its sessions behind until AWS ends them. They make
+// room, as long as nothing is open in them.
+func TestSessionsInWhichNothingIsOpenMakeRoom(t *testing.T) {
+	needRoot(t)
+	p, address := startFar(t)
+	j := newJump(t, p)
+	busy, err := j.carry(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := j.open(busy, devHello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []*tunnel.Carrier
+	for range maxCarriers + 5 {
+		c, err := j.carry(address)
+		if err != nil {
+			t.Fatalf("with %d sessions in which nothing is open: %v", len(left), err)
+		}
+		s, err := j.open(c, devHello)
+		if err != nil {
+			t.Fatalf("with %d sessions in which nothing is open: %v", len(left), err)
+		}
+		s.Close()
+		eventually(t, "it is closed at the host, too", func() bool { return c.Streams() == 0 })
+		left = append(left, c)
+	}
+	<-left[0].Done()
+	if got := ask(t, conn, "/_ping"); !strings.Contains(got, "HTTP/1.1") {
+		t.Errorf("the first, in which a stream is open, was closed: %s", got)
+	}
+}
+
 // Two thousand at once, of one user of the host, on the socket for local callers:
 // he is served as many as he may have, and others as well as ever.
 func TestTwoThousandConnectionsAtOnce(t *testing.T) {
