@@ -385,7 +385,7 @@ func (s *server) listen() {
 }
 
 func (s *server) endIfSilent(now time.Time) {
-	if s.mux.NumStreams() > 0 && now.Sub(time.Unix(0, s.rec.heard.Load())) > silentTime {
+	if s.mux.NumStreams() > 0 && now.Sub(s.rec.began)-time.Duration(s.rec.heard.Load()) > silentTime {
 		s.rec.failed(errSilent)
 		s.mux.Close()
 	}

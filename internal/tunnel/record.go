@@ -47,7 +47,8 @@ type records struct {
 	body []byte
 
 	first atomic.Pointer[error] // what ended it
-	heard atomic.Int64          // when the last record came, in nanoseconds since 1970
+	began time.Time             // with the monotonic clock: that of the day may be set
+	heard atomic.Int64          // when the last record came, in nanoseconds since began
 
 	// leaving is told when the other side takes no more streams.
 	leaving func()
@@ -66,9 +67,8 @@ type records struct {
 const anything = math.MaxInt64 / 2
 
 func newRecords(conn net.Conn) *records {
-	r := &records{conn: conn, in: bufio.NewReader(conn), body: make([]byte, 0, 2048), out: make([]byte, recordHead, 2048)}
+	r := &records{conn: conn, in: bufio.NewReader(conn), body: make([]byte, 0, 2048), out: make([]byte, recordHead, 2048), began: time.Now()}
 	r.unknown.Store(anything)
-	r.heard.Store(time.Now().UnixNano())
 	return r
 }
 
@@ -102,7 +102,7 @@ func (r *records) receive() error {
 	if checksum(head[:], r.body) != binary.BigEndian.Uint32(head[7:]) {
 		return &DamagedError{"a record with a wrong checksum"}
 	}
-	r.heard.Store(time.Now().UnixNano())
+	r.heard.Store(int64(time.Since(r.began)))
 	seq := binary.BigEndian.Uint32(head[3:])
 	if ahead := int32(seq - r.next); ahead < 0 {
 		return nil
