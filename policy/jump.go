@@ -57,7 +57,24 @@ func (r *reader) jumpKey(n *yaml.Node, j *jumpServers) {
 	}
 }
 
-func (j *jumpServers) has(key string) bool { return j.any || slices.Contains(j.keys, key) }
+// has reports whether the entry is for the jump server that speaks for p.
+func (j *jumpServers) has(p *Principal) bool {
+	return j.any || slices.Contains(j.keys, p.Key) ||
+		slices.ContainsFunc(p.Former, func(key string) bool { return slices.Contains(j.keys, key) })
+}
+
+// AnyJumpServer are the entries that are for each key that the host trusts.
+func (p *Policy) AnyJumpServer() (names []string) {
+	if p == nil {
+		return nil
+	}
+	for _, j := range p.jumpServers {
+		if j.any {
+			names = append(names, j.name)
+		}
+	}
+	return names
+}
 
 func (j *jumpServers) isIn(environment string) bool {
 	return j.everywhere || slices.Contains(j.places, environment)
@@ -72,7 +89,7 @@ func (p *Policy) capped(r *Request) (d Decision, done bool) {
 	d = Decision{rule: "jump-servers", why: unknownJumpServer, detail: r.Principal.Key}
 	for i := range p.jumpServers {
 		j := &p.jumpServers[i]
-		if !j.has(r.Principal.Key) {
+		if !j.has(&r.Principal) {
 			continue
 		}
 		if j.actions.has(r.Action) && j.isIn(r.Environment) {

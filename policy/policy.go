@@ -48,6 +48,9 @@ type Principal struct {
 	// Key is the id of the key of the jump server that says so, where another
 	// machine does. What the file says of jump servers bounds him then.
 	Key string
+	// Former are keys that the jump server had before, each of which has signed
+	// which one takes its place: what the file says of one of them holds for Key.
+	Former []string
 }
 
 // None in a field of a Resource says that there is no such thing, where the

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -232,6 +233,9 @@ rules:
 		action                          Action
 		want                            string
 	}{
+		{"an entry for a key that led to it", "{name: e, keys: ['" + b + "'], environments: ['*'], actions: [docker.ps]}", a + " " + b, "test", DockerPs, "allow look"},
+		{"and no more than that one may", "{name: e, keys: ['" + b + "'], environments: ['*'], actions: [docker.ps]}", a + " " + b, "test", DockerLogs, "deny jump-servers"},
+		{"an entry for one that it led to", "{name: e, keys: ['" + a + "'], environments: ['*'], actions: [docker.ps]}", b, "test", DockerPs, "deny jump-servers"},
 		{"on the host itself", "", "", "prod", DockerPs, "allow look"},
 		{"no entries", "", a, "test", DockerPs, "deny jump-servers"},
 		{"no entry for the key", "{name: e, keys: ['" + b + "'], environments: ['*'], actions: [docker.ps]}", a, "test", DockerPs, "deny jump-servers"},
@@ -250,13 +254,35 @@ rules:
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := Request{Principal: Principal{User: "ann", Key: tt.key}, Environment: tt.environment, Action: tt.action}
+			key, former, _ := strings.Cut(tt.key, " ")
+			r := Request{Principal: Principal{User: "ann", Key: key, Former: strings.Fields(former)}, Environment: tt.environment, Action: tt.action}
 			for what, d := range map[string]Decision{"Decide": p.Decide(r), "Possible": p.Possible(r)} {
 				if got := d.Effect().String() + " " + d.Rule(); got != tt.want {
 					t.Errorf("%s: got %s (%s), want %s", what, got, d.Reason(), tt.want)
 				}
 			}
 		})
+	}
+}
+
+// Who reads the file has to be told of entries that bound no key.
+func TestEntriesForAnyKeyAreKnown(t *testing.T) {
+	p, err := Parse("p.yaml", []byte(`
+environments: [{name: test, cluster: test, production: false}]
+jump-servers:
+  - {name: named, keys: ['ed25519:WRITE-HERE-WHAT-r3-admin-keys-show-PRINTS-0'], environments: [test], actions: [docker.ps]}
+  - {name: all, keys: ['*'], environments: [test], actions: [docker.ps]}
+rules: []
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.AnyJumpServer(); !slices.Equal(got, []string{"all"}) {
+		t.Errorf("got %q", got)
+	}
+	var none *Policy
+	if got := none.AnyJumpServer(); got != nil {
+		t.Errorf("of no policy: %q", got)
 	}
 }
 

@@ -51,11 +51,11 @@ type far struct {
 	failed    string // why the lists could not be read the last time
 
 	mu        sync.Mutex
-	open      map[*tunnel.Conn]struct{}
-	carriers  []*carried // in the order in which they came
-	crowdedAt time.Time  // the log was told that there are too many
-	turned    int        // connections of users of this host, since
-	toldAt    time.Time  // the log was told
+	open      map[*tunnel.Conn][]tunnel.KeyID // with the keys that it is known by
+	carriers  []*carried                      // in the order in which they came
+	crowdedAt time.Time                       // the log was told that there are too many
+	turned    int                             // connections of users of this host, since
+	toldAt    time.Time                       // the log was told
 
 	told sync.Once // the log was told that the kernel does not tell
 }
@@ -259,14 +259,22 @@ func (f *far) stream(ctx context.Context, c *carried, s net.Conn, behind string)
 		return
 	}
 	defer conn.Close()
-	if !f.enter(conn) {
+	line := tunnel.Line(conn.Key(), hello.Former, f.trusted.Load().Revokes)
+	if !f.enter(conn, line) {
 		return
 	}
 	defer f.leave(conn)
 	f.gate.ServeConn(ctx, conn, dockerproxy.Caller{
-		UID: hello.UID, Far: hello.Audit, Origin: string(tunnel.Origin(conn.Key(), hello.Former, f.trusted.Load().Revokes)),
-		Principal: policy.Principal{User: hello.User, Groups: hello.Groups, Key: string(conn.Key())},
+		UID: hello.UID, Far: hello.Audit, Origin: string(line[len(line)-1]),
+		Principal: policy.Principal{User: hello.User, Groups: hello.Groups, Key: string(conn.Key()), Former: words(line[1:])},
 	})
+}
+
+func words(line []tunnel.KeyID) (list []string) {
+	for _, id := range line {
+		list = append(list, string(id))
+	}
+	return list
 }
 
 // decide answers a hello. That somebody came is on record before anything is
@@ -312,17 +320,30 @@ func (f *far) refuse(h tunnel.Hello) error {
 
 // enter keeps a connection, for the day on which its key is not trusted any
 // more; that may have been while it was being accepted.
-func (f *far) enter(conn *tunnel.Conn) bool {
+func (f *far) enter(conn *tunnel.Conn, line []tunnel.KeyID) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.trusted.Load().Trusts(conn.Key()) {
+	if _, is := lost(f.trusted.Load(), line); is {
 		return false
 	}
 	if f.open == nil {
-		f.open = map[*tunnel.Conn]struct{}{}
+		f.open = map[*tunnel.Conn][]tunnel.KeyID{}
 	}
-	f.open[conn] = struct{}{}
+	f.open[conn] = line
 	return true
+}
+
+// lost is the key for which a machine that is known by line may not go on: the one in
+// use is not trusted, or one that led to it, and to what its callers have, is revoked.
+func lost(set *keys.Set, line []tunnel.KeyID) (key tunnel.KeyID, is bool) {
+	if !set.Trusts(line[0]) {
+		return line[0], true
+	}
+	i := slices.IndexFunc(line, set.Revokes)
+	if i < 0 {
+		return "", false
+	}
+	return line[i], true
 }
 
 func (f *far) leave(conn *tunnel.Conn) {
@@ -335,16 +356,16 @@ func (f *far) leave(conn *tunnel.Conn) {
 func (f *far) trust(set *keys.Set) {
 	f.mu.Lock()
 	f.trusted.Store(set)
-	var ended []*tunnel.Conn
-	for conn := range f.open {
-		if !set.Trusts(conn.Key()) {
-			ended = append(ended, conn)
+	ended := map[*tunnel.Conn]tunnel.KeyID{}
+	for conn, line := range f.open {
+		if key, is := lost(set, line); is {
+			ended[conn] = key
 		}
 	}
 	f.mu.Unlock()
-	for _, conn := range ended {
-		f.log.Warn("the key of an open connection is not trusted any more", "key", conn.Key())
-		go conn.CloseBecause(f.distrusts(conn.Key())) // the other end hears it first, which may take a while
+	for conn, key := range ended {
+		f.log.Warn("the key of an open connection is not trusted any more", "key", key)
+		go conn.CloseBecause(f.distrusts(key)) // the other end hears it first, which may take a while
 	}
 }
 

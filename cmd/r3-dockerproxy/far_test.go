@@ -231,6 +231,54 @@ func TestARevokedKeysConnectionsEnd(t *testing.T) {
 	}
 }
 
+// A policy that names a jump server's key need not be changed when that is rotated:
+// the former key's signature is what counts, and only as long as it is not revoked.
+func TestAKeyThatThePolicyNamesHandsItsRightsOn(t *testing.T) {
+	needRoot(t)
+	p, address := startFar(t)
+	old, j := newJump(t, p), newJump(t, p)
+	p.write(strings.Replace(devPolicy, `keys: ["*"]`, `keys: ["`+string(keys.ID(old.key))+`"]`, 1))
+	p.reload()
+	c, err := j.carry(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := func(former ...tunnel.Former) *tunnel.Conn {
+		t.Helper()
+		hello := devHello
+		hello.Former = former
+		conn, err := j.open(c, hello)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	asks := func(former ...tunnel.Former) string { return ask(t, opened(former...), "/v1.41/version") }
+	if got := asks(); !strings.Contains(got, "403") || !strings.Contains(got, "rule jump-servers") {
+		t.Errorf("without the former key's word: got %q", got)
+	}
+	signed := tunnel.Succeed(old.key, keys.ID(j.key))
+	forged := tunnel.Former{Key: signed.Key, Signature: tunnel.Succeed(j.key, keys.ID(j.key)).Signature}
+	if got := asks(forged); !strings.Contains(got, "403") {
+		t.Errorf("with a word of its own: got %q", got)
+	}
+	if got := asks(signed); !strings.Contains(got, "502") {
+		t.Errorf("with the former key's word: got %q, want the Engine asked for", got)
+	}
+	conn := opened(signed)
+	if err := p.store.Revoke(keys.Entry{Key: keys.ID(old.key), Name: "jump"}); err != nil {
+		t.Fatal(err)
+	}
+	p.reload()
+	var ended *tunnel.EndedError
+	if _, err := conn.Read(make([]byte, 1)); !errors.As(err, &ended) || !strings.Contains(err.Error(), string(keys.ID(old.key))) {
+		t.Errorf("when the former key is revoked: got %v", err)
+	}
+	if got := asks(signed); !strings.Contains(got, "rule jump-servers") {
+		t.Errorf("after that: got %q", got)
+	}
+}
+
 // A host's new key is used for new connections, and ends no old one.
 func TestTheHostsKeyChangesUnderOpenConnections(t *testing.T) {
 	needRoot(t)

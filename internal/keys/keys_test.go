@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -145,8 +146,10 @@ func TestTheFormerKeySignsWhichOneFollows(t *testing.T) {
 		if err != nil || len(former) != len(ids)-1 {
 			t.Fatalf("after %d rotations: %d former keys, %v", n+1, len(former), err)
 		}
-		if got := tunnel.Origin(ids[len(ids)-1], former, none); got != ids[0] {
-			t.Errorf("after %d rotations the first key is %s, want %s", n+1, got, ids[0])
+		line := tunnel.Line(ids[len(ids)-1], former, none)
+		slices.Reverse(line)
+		if !slices.Equal(line, ids) {
+			t.Errorf("after %d rotations the keys are %s, want %s", n+1, line, ids)
 		}
 	}
 	if err := os.WriteFile(s.own(formerFile), []byte("what is no rotation\n at all\n"), 0o644); err != nil {

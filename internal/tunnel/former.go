@@ -41,16 +41,18 @@ func (f Former) Precedes(next KeyID) bool {
 	return err == nil && ed25519.Verify(key, succession(f.Key, next), signature)
 }
 
-// Origin is the first of a machine's keys that led to key by rotations: what its
-// callers own is filed under that one. The former keys come newest first; at one
-// that is revoked, or has not signed the one behind it, it ends: who got hold of a
-// key that was revoked must own nothing by it.
-func Origin(key KeyID, former []Former, revoked func(KeyID) bool) KeyID {
+// Line is a machine's keys by rotations: the one in use, and those that led to it,
+// newest first. What its callers own is filed under the last of it, and what a
+// policy says of one of them holds for the machine. At a key that is revoked, or has
+// not signed the one behind it, it ends: who got hold of a key that was revoked must
+// have nothing by it.
+func Line(key KeyID, former []Former, revoked func(KeyID) bool) []KeyID {
+	line := []KeyID{key}
 	for i, f := range former {
-		if i == maxFormer || revoked(f.Key) || !f.Precedes(key) {
+		if i == maxFormer || revoked(f.Key) || !f.Precedes(line[i]) {
 			break
 		}
-		key = f.Key
+		line = append(line, f.Key)
 	}
-	return key
+	return line
 }
