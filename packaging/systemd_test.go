@@ -37,6 +37,7 @@ type pair struct {
 	t          *testing.T
 	lab        *lab.Lab
 	host, jump *debian
+	key        string // the jump server's
 }
 
 const (
@@ -66,8 +67,8 @@ func TestUnderSystemd(t *testing.T) {
 				name string
 				run  func(*pair)
 			}{
-				{"the page's commands set up a docker host", (*pair).setUpHost},
 				{"the page's commands set up a jump server", (*pair).setUpJumpServer},
+				{"the page's commands set up a docker host", (*pair).setUpHost},
 				{"they lead to sudo docker ps for a member of the group", (*pair).firstUse},
 				{"sockets belong to who may use them", (*pair).sockets},
 				{"every verb works through both gates", (*pair).verbs},
@@ -197,7 +198,7 @@ func (p *pair) setUpHost() {
 	// So that hanging and reaping are seen in seconds, not in minutes.
 	p.host.write("/etc/systemd/system/r3-dockerproxy.service.d/quick.conf",
 		"[Service]\nWatchdogSec=10\nExecStart=\nExecStart=/usr/sbin/r3-dockerproxy --reap 1s\n", 0o644)
-	p.host.follow(p.played(commandsOf(p.t, "A docker host")), built(p.t, "jumpsuite-host_*_"+runtime.GOARCH+".deb"))
+	p.host.follow(p.named(p.played(commandsOf(p.t, "A docker host"))), built(p.t, "jumpsuite-host_*_"+runtime.GOARCH+".deb"))
 	p.host.active("r3-dockerproxy.socket", "r3-dockerproxy.service", "r3-ecr.socket", "jumpsuite-enrol.timer")
 	p.host.inactive("r3-ecr.service", "jumpsuite-metadata.service")
 	p.host.must("r3-dockerproxy", "--healthcheck")
@@ -209,6 +210,22 @@ func (p *pair) setUpJumpServer() {
 	p.jump.follow(p.played(commandsOf(p.t, "A jump server")), built(p.t, "jumpsuite_*_"+runtime.GOARCH+".deb"))
 	p.jump.active("r3-ssm.socket", "jumpsuite-enrol.timer")
 	p.jump.inactive("r3-ssm.service", "jumpsuite-metadata.service")
+	if p.key = ownKey.FindString(p.jump.must("r3-admin", "keys", "show")); p.key == "" {
+		p.t.Fatal("the jump server does not say its key")
+	}
+}
+
+var ownKey = regexp.MustCompile(`ed25519:\S{43}`)
+
+// named is a page's commands with the jump server's key where the page says that it is
+// to be written.
+func (p *pair) named(commands string) string {
+	p.t.Helper()
+	const placeholder = "ed25519:WRITE-HERE-WHAT-r3-admin-keys-show-PRINTS-0"
+	if strings.Count(commands, placeholder) != 1 {
+		p.t.Fatalf("the page does not say where to write the jump server's key:\n%s", commands)
+	}
+	return strings.Replace(commands, placeholder, p.key, 1)
 }
 
 // firstUse is what the page promises for when AWS is prepared. The timers run on
@@ -335,13 +352,13 @@ func (d *debian) property(unit, name string) string {
 }
 
 // pairPolicy is the policy of both for what comes after the page: %s is ssm's reach
-// on the jump server, the endpoint, and actions that are not allowed.
+// on the jump server, the endpoint, its key, and actions that are not allowed.
 const pairPolicy = `credentials: root
 environments:
   - {name: test, cluster: test, region: eu-central-1, account: "123456789012", production: false%s, endpoint: %q}
 jump-servers:
   - name: all
-    keys: ["*"]
+    keys: [%q]
     environments: [test]
     actions: [docker.version, docker.ps, docker.images, docker.logs, docker.stats, docker.inspect, docker.exec, docker.start,
       docker.stop, docker.rm, docker.run, docker.create, docker.pull]
@@ -370,7 +387,7 @@ func (p *pair) policies(runFor, more string) {
 		if d == p.jump {
 			reach = ", reach: ssm"
 		}
-		d.write("/etc/jumpsuite/new.yaml", fmt.Sprintf(pairPolicy, reach, p.lab.URL(), runFor, more), 0o644)
+		d.write("/etc/jumpsuite/new.yaml", fmt.Sprintf(pairPolicy, reach, p.lab.URL(), p.key, runFor, more), 0o644)
 		d.must("r3-admin", "policy", "check", "/etc/jumpsuite/new.yaml")
 		d.must("mv", "/etc/jumpsuite/new.yaml", "/etc/jumpsuite/policy.yaml")
 	}

@@ -61,6 +61,7 @@ func check(ctx context.Context, stdio cli.Stdio, file string) error {
 		return report(stdio.Err, failed)
 	}
 	warn(ctx, stdio.Err, p)
+	open(stdio.Err, p)
 	if _, err := policy.Load(file); err != nil {
 		fmt.Fprintf(stdio.Err, "note: %s\n", cli.Printable(err.Error()))
 	}

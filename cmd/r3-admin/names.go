@@ -36,6 +36,15 @@ func warn(ctx context.Context, w io.Writer, p *policy.Policy) {
 	}
 }
 
+// open names what a policy leaves to others: an entry for each key that is trusted is
+// for those, too, that somebody publishes one day.
+func open(w io.Writer, p *policy.Policy) {
+	for _, name := range p.AnyJumpServer() {
+		fmt.Fprintf(w, "note: the entry %s of jump-servers is for every key that this host trusts: whoever may write below "+
+			"/jumpsuite/CLUSTER/jump-servers in Parameter Store can add one; narrower: what 'r3-admin keys show' prints on the jump servers\n", cli.Printable(name))
+	}
+}
+
 func consequence(group string, denied []string) string {
 	for _, d := range denied {
 		if d == group {

@@ -19,12 +19,12 @@ import (
 // server: each host of the cluster has a gate, r3-dockerproxy, before its own Docker
 // Engine, and is reached through a session of the lab's SSM.
 
-// jumpServers lets the callers of all jump servers that a host trusts do what its
-// rules say.
+// jumpServers lets the callers of the jump server with the key do what a host's rules
+// say.
 const jumpServers = `
 jump-servers:
   - name: demo
-    keys: ["*"]
+    keys: [%q]
     environments: [prod]
     actions: [docker.version, docker.ps, docker.images, docker.logs, docker.stats, docker.inspect, docker.exec]
 `
@@ -97,7 +97,11 @@ func (d *demo) serveHost(ctx context.Context, address string) error {
 		return err
 	}
 	policy := filepath.Join(dir, "policy.yaml")
-	if err := os.WriteFile(policy, []byte(demoPolicy+jumpServers), 0o644); err != nil {
+	here, err := keys.Store{}.Public()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(policy, []byte(demoPolicy+fmt.Sprintf(jumpServers, here[0])), 0o644); err != nil {
 		return err
 	}
 	said, err := d.daemon(ctx, "r3-dockerproxy", "--policy", policy, "--environment", "prod", "--listen", "tcp://127.0.0.1:0", "--engine", "unix://"+d.engineSocket(address),
