@@ -177,7 +177,7 @@ func TestEachWayAHostCannotBeReachedHasItsSentence(t *testing.T) {
 			l.Listen(first, port, func(c net.Conn) { io.WriteString(c, "jumpsuite tunnel 0\n"); io.Copy(io.Discard, c) })
 		}, first, nil, carrier.NoGate, "speaks version 0 of the tunnel", "the same release", cli.ExitUnavailable},
 		{"IAM says no", func(l *lab.Lab) { l.AddFault(world.Fault{Operation: "StartSession", Error: "denied"}) }, first, nil,
-			carrier.NotAllowed, "the AWS credentials do not allow ssm:StartSession", "IAM policy", cli.ExitNotAllowed},
+			carrier.NotAllowed, "the AWS credentials do not allow ssm:StartSession", "IAM policy", cli.ExitUnavailable},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := startLab(t, "")

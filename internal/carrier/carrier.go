@@ -111,11 +111,11 @@ func (e *Error) ExitCode() int {
 	switch e.Kind {
 	case NoSuchHost:
 		return cli.ExitNotFound
-	case NotAllowed, Refused:
+	case Refused:
 		return cli.ExitNotAllowed
 	case NoDocument:
 		return cli.ExitConfig
-	case Offline, NoGate, NoAWS, NotRunning:
+	case Offline, NoGate, NoAWS, NotAllowed, NotRunning:
 		return cli.ExitUnavailable
 	}
 	return cli.ExitSoftware

@@ -155,7 +155,7 @@ func TestAnErrorKeepsItsKindAndItsHint(t *testing.T) {
 		code int
 	}{
 		{"a known one", &Error{Kind: Offline, Text: "host x is\noffline", Next: "start it"}, Error{Offline, "host x is offline", "start it"}, cli.ExitUnavailable},
-		{"one within another", errors.Join(&Error{Kind: NotAllowed, Text: "no ssm:StartSession"}), Error{NotAllowed, "no ssm:StartSession", ""}, cli.ExitNotAllowed},
+		{"one within another", errors.Join(&Error{Kind: NotAllowed, Text: "no ssm:StartSession"}), Error{NotAllowed, "no ssm:StartSession", ""}, cli.ExitUnavailable},
 		{"an unknown kind", &Error{Kind: "odd", Text: "odd"}, Error{Failed, "odd", ""}, cli.ExitSoftware},
 		{"any other", errors.New("boom \x1b[2J"), Error{Failed, `boom \u001b[2J`, ""}, cli.ExitSoftware},
 		{"a long one", errors.New(strings.Repeat("é", 3000)), Error{Failed, strings.Repeat("é", 998) + "…", ""}, cli.ExitSoftware},

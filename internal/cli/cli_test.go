@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,4 +80,23 @@ func FuzzPrintableLeavesNothingHostile(f *testing.F) {
 			t.Errorf("%q: hostile rune left at %d", Printable(s), i)
 		}
 	})
+}
+
+// People look the codes up in two places.
+func TestTheDocsHaveTheSameExitCodesAsTheHelp(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n## Exit codes\n")
+	table, _, _ := strings.Cut(section, "`sudo docker`")
+	got := "EXIT STATUS:\n"
+	for _, m := range regexp.MustCompile(`(?m)^\| (\d+) \| (.*) \|$`).FindAllStringSubmatch(table, -1) {
+		if m[1] != "1" { // sudo's
+			got += fmt.Sprintf("   %-4s %s\n", m[1], m[2])
+		}
+	}
+	if got != ExitHelp {
+		t.Errorf("docs/operations.md has\n%s\nand the help\n%s", got, ExitHelp)
+	}
 }

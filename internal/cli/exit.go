@@ -8,20 +8,20 @@ import (
 
 // Exit codes are API: they are listed in every help text and manual page, and
 // do not change. They follow sysexits.h where it has a word for the case; 1 is
-// left to sudo, which uses it to say no.
+// left to sudo, which uses it to say no. docs/operations.md has the same table.
 const (
 	ExitOK            = 0
 	ExitUsage         = 64  // the command line is wrong
 	ExitDamaged       = 65  // a log or a recording is not what was written
-	ExitNotFound      = 66  // no such cluster, service, task, image
-	ExitUnavailable   = 69  // AWS or a host cannot be reached, or no credentials
+	ExitNotFound      = 66  // no such cluster, host, service, task, image, recording
+	ExitUnavailable   = 69  // AWS or a host cannot be reached, no credentials, or IAM says no
 	ExitSoftware      = 70  // a fault of ours
 	ExitBusy          = 73  // another deployment runs
 	ExitAudit         = 74  // it cannot be recorded, so nothing was done
 	ExitRolledBack    = 75  // the deployment failed and was rolled back
 	ExitNotRolledBack = 76  // the deployment failed and was not rolled back
-	ExitNotAllowed    = 77  // the policy does not allow it
-	ExitConfig        = 78  // a configuration file is wrong
+	ExitNotAllowed    = 77  // the policy does not allow it, or who calls is not known
+	ExitConfig        = 78  // a configuration file is wrong, or something is not set up
 	ExitInterrupted   = 130 // interrupted; what was begun in AWS goes on
 	ExitBrokenPipe    = 141 // the reader of our output went away
 )
@@ -31,15 +31,15 @@ const ExitHelp = `EXIT STATUS:
    0    done
    64   usage: the command line is wrong
    65   the audit log, or a recording, is not as it was written
-   66   no such cluster, container type, task or image
-   69   AWS cannot be reached, or has no credentials for this call
+   66   no such cluster, host, container type, task, image or recording
+   69   AWS or a host cannot be reached, or AWS does not allow it
    70   a fault of the program
    73   another deployment of this container type is running
    74   the audit log or the journal cannot be written, so nothing was done
    75   the deployment failed and was rolled back
    76   the deployment failed and was not rolled back
-   77   the policy does not allow it
-   78   a configuration file is wrong
+   77   the policy, or this machine, does not allow it
+   78   a configuration file is wrong, or something is not set up
    130  interrupted; a deployment that was begun goes on
    141  the reader of the output went away
 `
