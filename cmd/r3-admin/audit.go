@@ -187,13 +187,13 @@ func listCommand(stdio cli.Stdio) *urfave.Command {
 		Args:      true,
 		Flags: []urfave.Flag{
 			logFlag(),
-			&urfave.StringFlag{Name: "user", Usage: "of this user (name or uid)"},
-			&urfave.StringFlag{Name: "action", Usage: "of this action: docker.exec, or docker for all of docker's"},
-			&urfave.StringFlag{Name: "id", Usage: "with this audit id, here or on the other side"},
+			&urfave.StringFlag{Name: "user", Usage: "of this user, by `NAME` or uid"},
+			&urfave.StringFlag{Name: "action", Usage: "of this `ACTION`: docker.exec, or docker for all of docker's"},
+			&urfave.StringFlag{Name: "id", Usage: "with this audit `ID`, here or on the other side"},
 			&urfave.StringFlag{Name: "since", Usage: "from `TIME` on: 2026-01-31, 2026-01-31T14:00, …T14:00:00Z, or 2h ago as 2h"},
 			&urfave.StringFlag{Name: "until", Usage: "before `TIME`"},
-			&urfave.StringFlag{Name: "verdict", Usage: "allow or deny"},
-			&urfave.StringFlag{Name: "output", Usage: "table, or json: the lines as they are", Value: "table"},
+			&urfave.StringFlag{Name: "verdict", Usage: "`VERDICT`: allow or deny"},
+			&urfave.StringFlag{Name: "output", Usage: "`FORMAT`: table, or json, the lines as they are", Value: "table"},
 		},
 		Action: func(c *urfave.Context) error {
 			files, err := operands(c)
@@ -403,8 +403,8 @@ func replayCommand(stdio cli.Stdio) *urfave.Command {
 		Flags: []urfave.Flag{
 			logFlag(),
 			&urfave.StringFlag{Name: "folder", Usage: "the `FOLDER` that holds recordings/", Value: audit.DefaultFolder},
-			&urfave.Float64Flag{Name: "speed", Usage: "times as fast", Value: 1},
-			&urfave.DurationFlag{Name: "max-idle", Usage: "the longest pause", Value: 2 * time.Second},
+			&urfave.Float64Flag{Name: "speed", Usage: "`TIMES` as fast", Value: 1},
+			&urfave.DurationFlag{Name: "max-idle", Usage: "the longest pause, a `DURATION`", Value: 2 * time.Second},
 			&urfave.BoolFlag{Name: "plain", Usage: "only the text, at once"},
 		},
 		Action: func(c *urfave.Context) error {

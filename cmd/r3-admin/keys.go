@@ -37,7 +37,7 @@ func keysCommand(stdio cli.Stdio) *urfave.Command {
 				Description: "The first call makes the next key, which is published with the one in use. The second, a day later, puts it into use:\n" +
 					"the gate takes it within ten seconds, and ends no connection for it.",
 				Flags: append(keyFlags(),
-					&urfave.DurationFlag{Name: "overlap", Value: 24 * time.Hour, Usage: "how long the others have to hear of the next key"},
+					&urfave.DurationFlag{Name: "overlap", Value: 24 * time.Hour, Usage: "how long, a `DURATION`, the others have to hear of the next key"},
 					&urfave.BoolFlag{Name: "now", Usage: "the others have heard of it"}),
 				Action: func(c *urfave.Context) error { return rotate(c, stdio) },
 			},

@@ -47,7 +47,7 @@ type options struct {
 }
 
 func run(ctx context.Context, args []string, stdio cli.Stdio) error {
-	if err := commandline.Once(args, "policy", "environment", "engine", "leases", "audit", "ecr", "mode", "keys", "trusted-keys", "agent-check", "document", "drain"); err != nil {
+	if err := commandline.Once(args, "policy", "environment", "engine", "leases", "audit", "ecr", "mode", "keys", "trusted-keys", "agent-check", "document", "drain", "watch", "reap"); err != nil {
 		return err
 	}
 	app := &urfave.App{
@@ -79,14 +79,14 @@ func flags() []urfave.Flag {
 		&urfave.StringFlag{Name: "ecr", Value: "unix://" + ecrlogin.Socket, Usage: "where r3-ecr answers, unix:///`PATH`: it has the logins for the account's registries"},
 		&urfave.StringSliceFlag{Name: "host", Usage: "a `NAME` of this host, as the policy knows it; may be given several times"},
 		&urfave.StringFlag{Name: "mode", Value: "0666", Usage: "who may connect, as `MODE` of the socket: the policy decides what they may do"},
-		&urfave.DurationFlag{Name: "watch", Value: 6 * time.Second, Usage: "how long a started container of ECS is watched for the agent's stop"},
+		&urfave.DurationFlag{Name: "watch", Value: 6 * time.Second, Usage: "how long, a `DURATION`, a started container of ECS is watched for the agent's stop"},
 		&urfave.StringFlag{Name: "keys", Value: keys.Folder, Usage: "`FOLDER` of this host's key, and of those that were fetched"},
 		&urfave.StringFlag{Name: "trusted-keys", Value: keys.AdminFolder, Usage: "`FOLDER` of the lists that administrators write"},
 		&urfave.StringFlag{Name: "agent-check", Value: string(checkRecord), Usage: "the SSM session behind a connection: `off|record|require`"},
 		&urfave.StringFlag{Name: "document", Value: "jumpsuite-docker", Usage: "`NAME` of the SSM document that sessions have to be of, where --agent-check is require"},
-		&urfave.DurationFlag{Name: "drain", Value: 30 * time.Second, Usage: "how long what is open may go on when it is stopped"},
+		&urfave.DurationFlag{Name: "drain", Value: 30 * time.Second, Usage: "how long, a `DURATION`, what is open may go on when it is stopped"},
 		&urfave.BoolFlag{Name: "healthcheck", Usage: "ask the one that is running whether it answers, and its Engine"},
-		&urfave.DurationFlag{Name: "reap", Value: time.Minute, Usage: "how often to look for what was left behind"},
+		&urfave.DurationFlag{Name: "reap", Value: time.Minute, Usage: "look for what was left behind every `DURATION`"},
 	}
 }
 

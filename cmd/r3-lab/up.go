@@ -28,7 +28,7 @@ func upCommand(stdio cli.Stdio) *urfave.Command {
 	return &urfave.Command{
 		Name:  "up",
 		Usage: "start a lab and print the environment to use it with; Ctrl-C ends it",
-		Description: `The lab answers ECS, ECR, ELBv2, SSM (inventory) and STS on one loopback address.
+		Description: `The lab answers ECS, ECR, ELBv2, SSM (inventory, sessions, parameters), CloudWatch Logs and STS on one loopback address.
 With the engine docker its tasks are containers on a Docker Engine of its own (root,
 dockerd and a static busybox are needed); with sim they are played by the clock.
 auto takes docker where it can.`,
@@ -36,7 +36,7 @@ auto takes docker where it can.`,
 			&urfave.StringFlag{Name: "world", Usage: "world `FILE`, or the name of a world that 'r3-lab worlds' lists"},
 			&urfave.StringFlag{Name: "engine", Value: "auto", Usage: "`NAME`: sim, docker or auto"},
 			&urfave.StringFlag{Name: "listen", Value: "127.0.0.1:0", Usage: "loopback `ADDRESS` to answer on; port 0 is any"},
-			&urfave.Float64Flag{Name: "speed", Usage: "lab seconds in a second outside, whatever the world says"},
+			&urfave.Float64Flag{Name: "speed", Usage: "`SECONDS` of the lab in one outside, whatever the world says"},
 		},
 		Action: func(c *urfave.Context) error { return up(c, stdio) },
 	}

@@ -92,7 +92,7 @@ func serveFlags() []urfave.Flag {
 		documentFlag(),
 		&urfave.StringFlag{Name: "listen", Value: "unix://" + carrier.Socket, Usage: "where to listen, unix:///`PATH`, when systemd does not hand over a socket"},
 		&urfave.StringFlag{Name: "mode", Value: "0600", Usage: "who may connect, as `MODE` of that socket"},
-		&urfave.DurationFlag{Name: "idle", Value: 10 * time.Minute, Usage: "how long a session without streams is kept; and then this process without sessions"},
+		&urfave.DurationFlag{Name: "idle", Value: 10 * time.Minute, Usage: "how long, a `DURATION`, a session without streams is kept; and then this process without sessions"},
 		&urfave.IntFlag{Name: "uid", Usage: "`UID` of the only user who may ask", DefaultText: "0, root"},
 	}
 }

@@ -66,6 +66,9 @@ func everythingIsSaid(t *testing.T, b *book, out string) {
 			}
 			for _, o := range c.options {
 				seen++
+				if o.value == "value" {
+					t.Errorf("%s: what %v takes has no name", strings.Join(c.words, " "), o.names)
+				}
 				if !strings.Contains(page, ".It "+mdocNames(o)+"\n"+mdocText(o.text)) {
 					t.Errorf("%s: option %v is not in the page", strings.Join(c.words, " "), o.names)
 				}

@@ -29,8 +29,8 @@ func TestAllWorldsParseAndSayWhatTheyAre(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if head, _, _ := strings.Cut(string(text), "\n"); len(head) < 20 || !strings.HasPrefix(head, "# ") {
-				t.Errorf("its first line is %q, want a comment that says what happens", head)
+			if head, _, _ := strings.Cut(string(text), "\n"); len(head) < 20 || !strings.HasPrefix(head, "# ") || !strings.HasSuffix(head, ".") {
+				t.Errorf("its first line is %q, want a sentence that says what happens: r3-lab worlds shows it alone", head)
 			}
 		})
 	}
