@@ -37,7 +37,7 @@ func keysCommand(stdio cli.Stdio) *urfave.Command {
 				Description: "The first call makes the next key, which is published with the one in use. The second, a day later, puts it into use:\n" +
 					"the gate takes it within ten seconds, and ends no connection for it.",
 				Flags: append(keyFlags(),
-					&urfave.DurationFlag{Name: "overlap", Value: 24 * time.Hour, Usage: "how long, a `DURATION`, the others have to hear of the next key"},
+					&urfave.DurationFlag{Name: "overlap", Value: keys.Overlap, Usage: "how long, a `DURATION`, the others have to hear of the next key"},
 					&urfave.BoolFlag{Name: "now", Usage: "the others have heard of it"}),
 				Action: func(c *urfave.Context) error { return rotate(c, stdio) },
 			},
@@ -112,6 +112,15 @@ func changeKeys(c *urfave.Context, stdio cli.Stdio, done string, change func(key
 	return err
 }
 
+// former is the key that was in use before.
+func former(c *urfave.Context) string {
+	list, err := storeOf(c).Former()
+	if err != nil || len(list) == 0 {
+		return "KEY"
+	}
+	return string(list[0].Key)
+}
+
 func rotate(c *urfave.Context, stdio cli.Stdio) error {
 	if c.NArg() > 0 {
 		return cli.Usage("r3-admin keys rotate", "keys rotate takes no arguments")
@@ -126,7 +135,8 @@ func rotate(c *urfave.Context, stdio cli.Stdio) error {
 	}
 	says := "the next key was made: once it is published everywhere, run this again to put it into use"
 	if done {
-		says = "the next key is in use"
+		says = "the next key is in use; the former one is published for another day, for what is open\n" +
+			"if it was stolen, on each machine that trusts it: r3-admin keys revoke " + former(c)
 	}
 	_, err = fmt.Fprintln(stdio.Out, says)
 	return err

@@ -33,7 +33,7 @@ func TestAHostAndAJumpServerGetToKnowEachOther(t *testing.T) {
 		who, other string
 		role       keys.Role
 	}{{first, second, keys.JumpServers}, {second, first, keys.Hosts}} {
-		here := keys.Store{Dir: filepath.Join(dir, tt.who), Admin: dir, Owner: os.Geteuid()}
+		here := keys.Store{Dir: filepath.Join(dir, tt.who), Admin: filepath.Join(dir, "admin"), Owner: os.Geteuid()}
 		there, err := keys.Store{Dir: filepath.Join(dir, tt.other), Owner: os.Geteuid()}.Public()
 		if err != nil {
 			t.Fatal(err)
@@ -94,7 +94,7 @@ func TestAJumpServerThatMayNotPublishFetches(t *testing.T) {
 	if kerr != nil {
 		t.Fatal(kerr)
 	}
-	set, kerr := keys.Store{Dir: filepath.Join(dir, second), Admin: dir, Owner: os.Geteuid()}.Load(keys.Hosts)
+	set, kerr := keys.Store{Dir: filepath.Join(dir, second), Admin: filepath.Join(dir, "admin"), Owner: os.Geteuid()}.Load(keys.Hosts)
 	if kerr != nil || !set.TrustsAs(there[0], first) {
 		t.Errorf("the host is not known: %v", kerr)
 	}

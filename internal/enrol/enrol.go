@@ -5,8 +5,8 @@
 //	/jumpsuite/CLUSTER/hosts/INSTANCE           keys of a docker host
 //	/jumpsuite/CLUSTER/jump-servers/INSTANCE    keys of a jump server
 //
-// A value is one key or, while a machine changes its key, two with a space in
-// between. Who may write what is IAM's to say: each machine its own name, and no
+// A value is one key or, while a machine changes its key and for a while after that,
+// two with a space in between. Who may write what is IAM's to say: each machine its own name, and no
 // other (packaging/iam). The helper that does this has AWS credentials, and the
 // gates that use the lists have none.
 package enrol
@@ -20,6 +20,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -44,7 +45,8 @@ type Machine struct {
 	Role     keys.Role // its own
 	Instance string    // its EC2 instance id
 	Store    keys.Store
-	Log      *slog.Logger // what was left out; nil discards
+	Log      *slog.Logger     // what was left out; nil discards
+	Now      func() time.Time // nil: the clock's
 }
 
 var (
@@ -53,8 +55,12 @@ var (
 	instanceForm = regexp.MustCompile(`^m?i-[0-9a-f]{8,17}$`)
 )
 
-// mostKeys in a value: the one in use and the next.
+// mostKeys in a value: the one in use, and the next or the former one.
 const mostKeys = 2
+
+// maxPages of ten parameters are fetched of a cluster: many times the hosts that one
+// can have. Who may write below it must not make each machine fetch for ever.
+const maxPages = 1000
 
 func (m Machine) check() error {
 	switch {
@@ -101,7 +107,7 @@ func (m Machine) Run(ctx context.Context) error {
 func (m Machine) fetch(ctx context.Context) (map[string]string, error) {
 	all := map[string]string{}
 	in := &ssm.GetParametersByPathInput{Path: aws.String(m.path()), Recursive: aws.Bool(true), MaxResults: aws.Int32(10)}
-	for {
+	for range maxPages {
 		out, err := m.API.GetParametersByPath(ctx, in)
 		if err != nil {
 			return nil, fmt.Errorf("read the keys below %s: %w", m.path(), err)
@@ -114,17 +120,18 @@ func (m Machine) fetch(ctx context.Context) (map[string]string, error) {
 		}
 		in.NextToken = out.NextToken
 	}
+	return nil, fmt.Errorf("read the keys below %s: there are more than %d pages: somebody writes there who should not", m.path(), maxPages)
 }
 
 func (m Machine) publish(ctx context.Context, published string) error {
-	ids, err := m.Store.Public()
+	ids, err := m.Store.Published(m.now())
 	if err != nil {
 		return err
 	}
-	value := join(ids)
-	if value == published {
+	if same(ids, published) {
 		return nil
 	}
+	value := join(ids)
 	_, err = m.API.PutParameter(ctx, &ssm.PutParameterInput{
 		Name: aws.String(m.own()), Value: aws.String(value), Type: types.ParameterTypeString, Overwrite: aws.Bool(true),
 	})
@@ -152,6 +159,15 @@ func (e *PublishError) Unwrap() error { return e.Err }
 // Hint is what to do about it.
 func (e *PublishError) Hint() string {
 	return fmt.Sprintf("somebody who may runs, anywhere: aws ssm put-parameter --region %s --type String --overwrite --name %s --value '%s'", e.Region, e.Name, e.Value)
+}
+
+// same reports whether a value has just these keys, in whichever order: which of them is
+// in use is not what it says.
+func same(ids []tunnel.KeyID, value string) bool {
+	words, want := strings.Fields(value), strings.Fields(join(ids))
+	slices.Sort(words)
+	slices.Sort(want)
+	return slices.Equal(words, want)
 }
 
 func join(ids []tunnel.KeyID) string {
@@ -207,17 +223,47 @@ func parse(instance, value string) (ids []tunnel.KeyID, err error) {
 func (m Machine) place() string { return m.Region + "." + m.Cluster }
 
 // Forget takes back what this machine published, and trusts none of the cluster's
-// any more: nor is it trusted by those who fetch after that.
+// any more, also where it may not take back: nor is it trusted by those who fetch after
+// that.
 func (m Machine) Forget(ctx context.Context) error {
 	if err := m.check(); err != nil {
 		return err
 	}
 	_, err := m.API.DeleteParameter(ctx, &ssm.DeleteParameterInput{Name: aws.String(m.own())})
 	var none *types.ParameterNotFound
-	if err != nil && !errors.As(err, &none) {
-		return fmt.Errorf("take back this machine's keys, %s: %w", m.own(), err)
+	if errors.As(err, &none) {
+		err = nil
 	}
-	return m.Store.Forget(m.others(), m.place())
+	if err != nil {
+		err = &ForgetError{Name: m.own(), Region: m.Region, Err: err}
+	}
+	return errors.Join(err, m.Store.Forget(m.others(), m.place()))
+}
+
+// ForgetError is a machine's keys that are still published: a jump server may not take
+// its own back.
+type ForgetError struct {
+	Name, Region string
+	Err          error
+}
+
+func (e *ForgetError) Error() string {
+	return fmt.Sprintf("take back this machine's keys, %s: %v", e.Name, e.Err)
+}
+
+// Unwrap is what AWS said.
+func (e *ForgetError) Unwrap() error { return e.Err }
+
+// Hint is what to do about it.
+func (e *ForgetError) Hint() string {
+	return fmt.Sprintf("somebody who may runs, anywhere: aws ssm delete-parameter --region %s --name %s", e.Region, e.Name)
+}
+
+func (m Machine) now() time.Time {
+	if m.Now == nil {
+		return time.Now()
+	}
+	return m.Now()
 }
 
 func (m Machine) log() *slog.Logger {

@@ -3,6 +3,7 @@ package enrol
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -49,7 +50,7 @@ func startLab(t *testing.T) (*lab.Lab, *ssm.Client) {
 func machine(t *testing.T, api API, role keys.Role, instance string) Machine {
 	t.Helper()
 	return Machine{API: api, Cluster: "prod", Region: "eu-central-1", Role: role, Instance: instance,
-		Store: keys.Store{Dir: t.TempDir(), Admin: t.TempDir(), Owner: os.Geteuid()}}
+		Store: keys.Store{Dir: filepath.Join(t.TempDir(), "keys"), Admin: filepath.Join(t.TempDir(), "keys"), Owner: os.Geteuid()}}
 }
 
 func run(t *testing.T, machines ...Machine) {

@@ -11,8 +11,9 @@
 //
 // To change its own key a machine has two for a while: the next one is published
 // beside the one that is used, and takes its place when the others have heard of
-// it. So nobody is cut off. The former key signs that the next one takes its place,
-// and so what was its callers' stays theirs.
+// it; the former one is published for a while longer, for what was opened with it. So
+// nobody is cut off. The former key signs that the next one takes its place, and so
+// what was its callers' stays theirs.
 package keys
 
 import (
@@ -141,8 +142,12 @@ func (s Store) read(path string, forbidden os.FileMode) ([]byte, error) {
 	return b, nil
 }
 
-// write puts a file in place as a whole, and durably.
+// write puts a file in place as a whole, and durably. What would not be read again is
+// not written.
 func (s Store) write(path string, b []byte, mode os.FileMode) error {
+	if len(b) > maxSize {
+		return &FileError{Path: path, Err: fmt.Errorf("it would be larger than %d bytes, and stays as it is", maxSize)}
+	}
 	tmp, err := s.temporary(path, b, mode)
 	if err != nil {
 		return err
@@ -169,6 +174,44 @@ func (s Store) temporary(path string, b []byte, mode os.FileMode) (name string, 
 		return "", fmt.Errorf("write %s: %w", path, err)
 	}
 	return f.Name(), nil
+}
+
+// lock keeps others from changing what is in a folder until unlock is called. It is
+// made where it is not there.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	return func() { d.Close() }, nil
+}
+
+// folder makes sure that nobody but the owner can put files into a folder, or take
+// them out: a list that is not there is empty. One that is not there itself is right.
+func (s Store) folder(dir string) error {
+	info, err := os.Stat(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return &FileError{Path: dir, Err: errors.Unwrap(err)}
+	}
+	switch uid := info.Sys().(*syscall.Stat_t).Uid; {
+	case !info.IsDir():
+		return &FileError{Path: dir, Err: errors.New("not a folder")}
+	case uid != uint32(s.Owner):
+		return &FileError{Path: dir, Err: fmt.Errorf("belongs to uid %d, not to %d", uid, s.Owner), Next: fmt.Sprintf("look how it came there; then: chown %d %s", s.Owner, dir)}
+	case info.Mode().Perm()&0o022 != 0:
+		return &FileError{Path: dir, Err: fmt.Errorf("mode %04o lets others in", info.Mode().Perm()), Next: fmt.Sprintf("look what was put there, or taken away; then: chmod %04o %s", info.Mode().Perm()&^0o022, dir)}
+	}
+	return nil
 }
 
 func syncFolder(dir string) error {
@@ -250,6 +293,35 @@ func (s Store) Public() ([]tunnel.KeyID, error) {
 	return append(ids, ID(next)), nil
 }
 
+// Overlap is how long two of a machine's keys are known to the others at least: the
+// next one before it is used, and the former one after that.
+const Overlap = 24 * time.Hour
+
+// Published are the ids that the others have to know: those of Public, and for the
+// time of an overlap after a rotation the former one, with which streams are open. now
+// stands for the clock.
+func (s Store) Published(now time.Time) ([]tunnel.KeyID, error) {
+	ids, err := s.Public()
+	if err != nil || len(ids) > 1 {
+		return ids, err
+	}
+	info, err := os.Stat(s.own(formerFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return ids, nil
+	}
+	if err != nil {
+		return nil, &FileError{Path: s.own(formerFile), Err: errors.Unwrap(err)}
+	}
+	if now.Sub(info.ModTime()).Abs() > Overlap { // a clock that is wrong prolongs nothing
+		return ids, nil
+	}
+	former, err := s.Former()
+	if err != nil || len(former) == 0 {
+		return ids, err
+	}
+	return append(ids, former[0].Key), nil
+}
+
 // ID is what the others know a key by.
 func ID(key ed25519.PrivateKey) tunnel.KeyID { return tunnel.IDOf(key.Public().(ed25519.PublicKey)) }
 
@@ -269,8 +341,14 @@ func (e *NotYetError) Hint() string {
 func (e *NotYetError) ExitCode() int { return 73 }
 
 // Rotate makes the next key; called again, overlap later at the earliest, it puts
-// that into use, and done is true. now stands for the clock.
+// that into use, and done is true. now stands for the clock, which does not count where
+// there is no overlap: it may have been ahead when the key was made.
 func (s Store) Rotate(now time.Time, overlap time.Duration) (done bool, err error) {
+	unlock, err := lock(or(s.Dir, Folder))
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
 	if _, err := s.Own(); err != nil {
 		return false, err
 	}
@@ -283,7 +361,7 @@ func (s Store) Rotate(now time.Time, overlap time.Duration) (done bool, err erro
 	if err != nil {
 		return false, err
 	}
-	if from := info.ModTime().Add(overlap); now.Before(from) {
+	if from := info.ModTime().Add(overlap); overlap > 0 && now.Before(from) {
 		return false, &NotYetError{From: from}
 	}
 	if err := s.succeed(); err != nil {
@@ -376,6 +454,11 @@ type Set struct {
 // administrator named. On an error nobody is trusted.
 func (s Store) Load(role Role) (*Set, error) {
 	set := &Set{}
+	for _, dir := range []string{or(s.Dir, Folder), or(s.Admin, AdminFolder)} {
+		if err := s.folder(dir); err != nil {
+			return nil, err
+		}
+	}
 	fetched, err := s.fetched(role)
 	if err != nil {
 		return nil, err
@@ -567,6 +650,11 @@ func (s Store) Revoke(e Entry) error {
 
 func (s Store) add(name string, e Entry) error {
 	path := s.admin(name)
+	unlock, err := lock(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	entries, err := s.list(path)
 	if err != nil || slices.Contains(entries, e) {
 		return err
