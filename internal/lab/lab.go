@@ -106,6 +106,7 @@ type Lab struct {
 	limits      *limits
 	pace        *pace
 	ports       ports
+	certificate certificate
 
 	calls   recorder
 	faults  faults
@@ -235,14 +236,14 @@ func (l *Lab) listen(address string) error {
 	l.images.URL = l.url
 	l.server = &http.Server{Handler: l.Handler(), ReadHeaderTimeout: time.Minute, ConnState: l.pace.connection, ErrorLog: slog.NewLogLogger(l.log.Handler(), slog.LevelWarn)}
 	go func() {
-		if err := l.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := l.server.Serve(eitherListener{listener, &l.certificate}); !errors.Is(err, http.ErrServerClosed) {
 			l.log.Error("the lab's server ended", "error", err)
 		}
 	}()
 	return nil
 }
 
-// URL is where the lab answers: http://127.0.0.1:PORT.
+// URL is where the lab answers: http://127.0.0.1:PORT, and https:// with Certificate.
 func (l *Lab) URL() string { return l.url }
 
 // Env is the environment in which the SDKs and the AWS CLI use the lab, as
