@@ -195,6 +195,7 @@ func (l *Lab) allServices() wire.Services {
 			Document: func(v any) any { return ecsdocument.NewLazyDocument(v) }},
 		{Name: "ecr", Target: "AmazonEC2ContainerRegistry_V20150921", Impl: l.images},
 		{Name: "ssm", Target: "AmazonSSM", Impl: l.inventory, Titled: true, Invalid: "ValidationException"},
+		{Name: "ec2messages", Target: "EC2WindowsMessageDeliveryService", Impl: ssm.Commands{Of: l.inventory}, Titled: true, Invalid: "ValidationException"},
 		{Name: "logs", Target: "Logs_20140328", Impl: &logs.Logs{Written: l.ECS.Written}},
 		{Name: "elasticloadbalancing", Version: "2015-12-01", Impl: l.Balancer, Invalid: "ValidationError",
 			Namespace: "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"},

@@ -40,14 +40,17 @@ func (s *SSM) Handler() http.Handler {
 func (s *SSM) known(w http.ResponseWriter, r *http.Request, body []byte) *session {
 	if r.Header.Get("Authorization") != "" || !fromClient(r) {
 		if err := s.Verify(r, body, signedFor); err != nil {
-			http.Error(w, err.Error(), http.StatusForbidden)
+			refuse(w, http.StatusForbidden, accessDenied, err.Error())
 			return nil
 		}
 	}
 	s.mu.Lock()
 	one := s.sessions[r.PathValue("session")]
 	s.mu.Unlock()
-	if one == nil || one.isOver() || !fromClient(r) && !s.reachable(one.instance) {
+	if one != nil && !fromClient(r) && !s.reachable(one.instance) {
+		panic(http.ErrAbortHandler) // the host's network is lost: nobody answers
+	}
+	if one == nil || one.isOver() {
 		http.Error(w, "Session is already terminated", http.StatusBadRequest)
 		return nil
 	}
@@ -163,11 +166,20 @@ func (o *session) take(ctx context.Context, conn *websocket.Conn, who side, othe
 		if kind != websocket.MessageBinary || len(b) == 0 {
 			continue
 		}
+		if who == agentSide && isState(b) {
+			continue // for the service alone
+		}
 		if other.wanted() {
 			o.carried()
 			other.put(ctx, b)
 		}
 	}
+}
+
+// isState reports whether a message says how the agent is.
+func isState(b []byte) bool {
+	f, err := frame.ParseUnchecked(b)
+	return err == nil && f.Type == frame.State
 }
 
 // meter counts messages in seconds.

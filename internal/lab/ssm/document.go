@@ -3,6 +3,7 @@ package ssm
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -104,6 +105,12 @@ func (d *document) values(given map[string][]string) (map[string]string, error) 
 		}
 	}
 	return values, nil
+}
+
+// localPort is the port of an address that is this machine's loopback.
+func localPort(address string) (int, bool) {
+	to, err := netip.ParseAddrPort(address)
+	return int(to.Port()), err == nil && to.Addr().IsLoopback()
 }
 
 // address is what the port in a session's properties leads to.

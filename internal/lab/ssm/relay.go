@@ -55,12 +55,15 @@ func (s *SSM) newSession(id, instance string) *session {
 
 // token makes a token for one open message.
 func (o *session) token(who side) string {
-	token := "AAEAA" + rand.Text()
+	token := newToken()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.tokens[token] = who
 	return token
 }
+
+// newToken is a token that nobody can guess.
+func newToken() string { return "AAEAA" + rand.Text() }
 
 // spend reports whose token it is, and takes it.
 func (o *session) spend(token string, who side) bool {
@@ -90,10 +93,14 @@ func (o *session) finish(output string) {
 	o.ended = true
 	closed := frame.ChannelClosed{MessageID: newID().String(), CreatedDate: time.Now().UTC().Format(time.RFC3339), DestinationID: o.instance,
 		SessionID: o.id, MessageType: frame.Closed, SchemaVersion: 1, Output: output}
-	f := frame.Frame{Type: frame.Closed, Created: time.Now(), ID: newID(), Payload: frame.Encode(closed)}
+	payload := frame.Encode(closed)
+	f := frame.Frame{Type: frame.Closed, Created: time.Now(), ID: newID(), Payload: payload}
 	o.toClient.last(f.Append(nil))
 	o.toAgent.last(f.Append(nil))
 	o.s.forget(o)
+	if o.toAgent.current() == nil {
+		go o.s.tellControl(o, frame.Closed, payload)
+	}
 	go func() { // the lanes end when they have said so, or a while later
 		defer o.cancel()
 		late := time.After(lastWords)

@@ -32,7 +32,7 @@ func (s *SSM) StartSession(_ context.Context, in *api.StartSessionInput) (*api.S
 		return nil, err
 	}
 	h := s.host(aws.ToString(in.Target))
-	if h == nil || !h.lost.IsZero() {
+	if h == nil || !s.online(h) {
 		return nil, wire.Errorf("TargetNotConnected", "%s is not connected.", aws.ToString(in.Target))
 	}
 	one := s.open(h, d, properties, in)
@@ -57,7 +57,8 @@ func (s *SSM) open(h *host, d *document, properties []byte, in *api.StartSession
 	s.work.Go(one.toClient.run)
 	s.work.Go(one.toAgent.run)
 	if real := s.agents[h.Instance]; real != nil {
-		s.work.Go(func() { real.start(one) })
+		told := h.onThisMachine(properties)
+		s.work.Go(func() { real.start(one, told) })
 		return one
 	}
 	address := h.address(properties)
@@ -133,10 +134,15 @@ func (s *SSM) Forward(name string, port int, address string) error {
 	return nil
 }
 
-// Cut cuts the websockets of a host's sessions: those of client, agent or both.
+// Cut cuts the websockets of a host's sessions: those of client, agent or both; or the
+// control channel of a real agent.
 func (s *SSM) Cut(name, side string) error {
-	if side != "client" && side != "agent" && side != "both" {
-		return fmt.Errorf("%q is none of client, agent, both", side)
+	switch side {
+	case "client", "agent", "both":
+	case "control":
+		return s.cutControl(name)
+	default:
+		return fmt.Errorf("%q is none of client, agent, both, control", side)
 	}
 	return s.eachSession(name, func(one *session) {
 		if side != "agent" {
@@ -146,6 +152,21 @@ func (s *SSM) Cut(name, side string) error {
 			one.toAgent.cut()
 		}
 	})
+}
+
+func (s *SSM) cutControl(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	hosts := s.each(name)
+	if len(hosts) == 0 {
+		return fmt.Errorf("there is no host %q", name)
+	}
+	for _, h := range hosts {
+		if c := s.agents[h.Instance]; c != nil {
+			go c.conn.CloseNow()
+		}
+	}
+	return nil
 }
 
 // End ends a host's sessions, as the service would, with a text.
@@ -178,11 +199,20 @@ func (s *SSM) eachSession(name string, do func(*session)) error {
 // cutOff takes the agents' websockets from a host that is lost: its sessions
 // hang, since nobody is left who could say that they are over. s.mu is held.
 func (s *SSM) cutOff(h *host) {
+	if c := s.agents[h.Instance]; c != nil && !h.lost.IsZero() {
+		go c.conn.CloseNow()
+	}
 	for _, one := range s.sessions {
 		if !h.lost.IsZero() && one.instance == h.Instance && !one.isOver() {
 			one.toAgent.cut()
 		}
 	}
+}
+
+// online reports whether the service can tell a host's agent of a session: the lab's own
+// always hears it, a real one on its control channel. s.mu is held.
+func (s *SSM) online(h *host) bool {
+	return h.lost.IsZero() && (!h.real || s.agents[h.Instance] != nil)
 }
 
 // reachable reports whether a host's agent can talk to the service.

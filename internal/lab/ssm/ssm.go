@@ -8,6 +8,7 @@
 package ssm
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -19,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	api "github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
@@ -71,6 +73,7 @@ type SSM struct {
 	sessions map[string]*session
 	chance   *rand.Rand // of ids and of links; under mu
 	agents   map[string]*control
+	tokens   map[string]string // for control channels, not used yet: whose
 
 	parameters parameters
 }
@@ -80,6 +83,11 @@ type host struct {
 	cluster string
 	lost    time.Time // when the connection was lost; zero is Online
 	ports   map[int]string
+
+	real    bool      // a real agent has been there
+	version string    // its version
+	pinged  time.Time // when its control channel was opened, or closed
+	said    UpdateInstanceInformationInput
 }
 
 // New makes the inventory of a world that is complete. Close ends its sessions.
@@ -87,7 +95,7 @@ func New(c Config) *SSM {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &SSM{Config: c, clock: c.Clock, started: c.Clock.Now(), sessions: map[string]*session{}, agents: map[string]*control{},
+	s := &SSM{Config: c, clock: c.Clock, started: c.Clock.Now(), sessions: map[string]*session{}, agents: map[string]*control{}, tokens: map[string]string{},
 		chance: rand.New(rand.NewPCG(uint64(c.World.Seed), 1))}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for _, cluster := range c.World.Clusters {
@@ -153,13 +161,18 @@ func (s *SSM) DescribeInstanceInformation(_ context.Context, in *api.DescribeIns
 
 func (s *SSM) describe(h *host) types.InstanceInformation {
 	status, ping := types.PingStatusOnline, s.clock.Now().Truncate(pings)
-	if !h.lost.IsZero() {
+	switch {
+	case !h.lost.IsZero():
 		status, ping = types.PingStatusConnectionLost, h.lost
+	case !s.online(h):
+		status, ping = types.PingStatusConnectionLost, h.pinged
+	case h.real:
+		ping = h.pinged
 	}
-	latest := true
-	version, registered := agentVersion, s.started.Add(-24*time.Hour)
-	name := "ip-" + strings.ReplaceAll(h.IP, ".", "-")
-	platform, platformVersion := "Amazon Linux", "2023"
+	latest := !h.real
+	version, registered := cmp.Or(h.version, agentVersion), s.started.Add(-24*time.Hour)
+	name := cmp.Or(aws.ToString(h.said.ComputerName), "ip-"+strings.ReplaceAll(h.IP, ".", "-"))
+	platform, platformVersion := cmp.Or(aws.ToString(h.said.PlatformName), "Amazon Linux"), cmp.Or(aws.ToString(h.said.PlatformVersion), "2023")
 	return types.InstanceInformation{
 		InstanceId: &h.Instance, IPAddress: &h.IP, ComputerName: &name, PingStatus: status, LastPingDateTime: &ping,
 		AgentVersion: &version, IsLatestVersion: &latest, PlatformType: types.PlatformTypeLinux, PlatformName: &platform, PlatformVersion: &platformVersion,
