@@ -180,7 +180,7 @@ func TestEachWayAHostCannotBeReachedHasItsSentence(t *testing.T) {
 			carrier.NotAllowed, "the AWS credentials do not allow ssm:StartSession", "IAM policy", cli.ExitUnavailable},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			l := startLab(t, "")
+			l := startLab(t, "link: {crash: 100ms}")
 			if tt.setup != nil {
 				tt.setup(l)
 			}

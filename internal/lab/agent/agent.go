@@ -8,7 +8,11 @@
 //     between is not acknowledged;
 //   - a message whose ack cannot be sent is handed to the port again when it comes again;
 //   - it does not look at the digest of what it gets;
-//   - when the port closes, it waits two seconds for acks, and is gone.
+//   - what comes before the handshake is complete is acknowledged, and dropped;
+//   - when nothing listens on the port it crashes, and who started it waits for a minute
+//     before the service is told;
+//   - when the port closes, it waits two seconds for acks, and is gone;
+//   - when it has lost its websocket for good, it stays, and hears nothing.
 //
 // It speaks to the service's end as the real one does: it asks for a token,
 // signs its requests, opens a websocket. The behaviour is that of the agent's source
@@ -19,10 +23,12 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -45,8 +51,19 @@ const (
 	bufferMessages   = 100_000
 )
 
-// portText begins what the agent says when it cannot connect.
-const portText = "Unable to connect to specified port: "
+// ErrCrashed is a worker that has crashed: the real one of 3.3 does when it cannot connect
+// to a port without a type (its BasicPortSession closes a connection that there is not).
+var ErrCrashed = errors.New("the session's worker has crashed")
+
+// CrashText is what the service is told of a worker that crashed, CrashTime after it did, by the
+// agent that started it (framework/processor/executer/outofproc/master.go).
+const (
+	CrashText = "document process failed unexpectedly: ipc messaging received timeout signal , check [ssm-document-worker]/[ssm-session-worker] log for crash reason"
+	CrashTime = time.Minute
+)
+
+// handshakeText begins what the service is told when the handshake comes to nothing.
+const handshakeText = "Encountered error while initiating handshake. "
 
 // Config is one session's. It is JSON for a process of its own.
 type Config struct {
@@ -73,6 +90,9 @@ type end struct {
 	Config
 	cancel context.CancelFunc // the service ended the session
 
+	sending  sync.Mutex  // one stream message at a time
+	complete atomic.Bool // the handshake
+
 	mu       sync.Mutex
 	conn     *websocket.Conn
 	paused   bool
@@ -96,40 +116,54 @@ type sent struct {
 }
 
 // Run plays a session until it is over, and returns what the service is told
-// of its end: nothing, or what went wrong.
-func Run(ctx context.Context, c Config) string {
+// of its end: nothing, or what went wrong. An error is ErrCrashed.
+func Run(ctx context.Context, c Config) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	e := &end{Config: c, cancel: cancel, rto: firstRTO, srtt: float64(100 * time.Millisecond), early: map[int64]frame.Frame{},
 		answered: make(chan frame.Handshaken, 1), flagged: make(chan struct{}, 1)}
 	if err := e.connect(ctx); err != nil {
-		return err.Error()
+		return fmt.Sprintf("Setting up data channel with id %s failed: %v", c.Session, err), nil
 	}
 	var parts sync.WaitGroup
 	parts.Go(func() { e.listen(ctx) })
 	parts.Go(func() { e.resend(ctx) })
-	output := e.play(ctx)
-	e.drain(ctx)
+	e.state(ctx)
+	output, err := e.play(ctx)
+	if err == nil {
+		e.drain(ctx)
+	}
 	cancel()
 	e.hangUp()
 	parts.Wait()
-	return output
+	return output, err
+}
+
+// state tells the service, and nobody else, that the agent is there.
+func (e *end) state(ctx context.Context) {
+	said := frame.SessionState{SchemaVersion: 1, State: "Connected", SessionID: e.Session}
+	f := frame.Frame{Type: frame.State, Created: time.Now(), Flags: frame.AckFlags, ID: newID(), Payload: frame.Encode(said)}
+	e.mu.Lock()
+	conn := e.conn
+	e.mu.Unlock()
+	write(ctx, conn, f.Append(nil)) // lost, it is lost
 }
 
 // play shakes hands, connects to the port and pumps until one side ends.
-func (e *end) play(ctx context.Context) string {
+func (e *end) play(ctx context.Context) (string, error) {
 	switch e.Kind {
 	case "Standard_Stream", "InteractiveCommands": // a terminal, and no handshake
+		e.complete.Store(true)
 		e.send(ctx, frame.Data, []byte("sh-5.2$ "))
 		<-ctx.Done()
-		return ""
+		return "", nil
 	}
 	if problem := e.handshake(ctx); problem != "" {
-		return problem
+		return handshakeText + problem, nil
 	}
 	port, err := e.dial(ctx)
 	if err != nil {
-		return portText + err.Error()
+		return "", fmt.Errorf("%w: %w", ErrCrashed, err)
 	}
 	defer port.Close()
 	e.mu.Lock()
@@ -142,7 +176,7 @@ func (e *end) play(ctx context.Context) string {
 	case <-e.flagged:
 	case <-ctx.Done():
 	}
-	return ""
+	return "", nil
 }
 
 func (e *end) dial(ctx context.Context) (net.Conn, error) {
@@ -184,6 +218,7 @@ func (e *end) handshake(ctx context.Context) string {
 		return ""
 	}
 	e.send(ctx, frame.HandshakeComplete, frame.Encode(frame.Completed{Took: int64(time.Since(started))}))
+	e.complete.Store(true)
 	return ""
 }
 
@@ -209,22 +244,28 @@ func (e *end) active() bool {
 }
 
 // send numbers a message, sends it unless the service has said that nobody is
-// there, and keeps it until it is acknowledged.
+// there, and keeps it until it is acknowledged: from then on, so that an ack that
+// was quicker is in vain.
 func (e *end) send(ctx context.Context, kind frame.Payload, payload []byte) {
+	e.sending.Lock()
+	defer e.sending.Unlock()
 	e.mu.Lock()
 	f := frame.Frame{Type: frame.Output, Created: time.Now(), Sequence: e.next, ID: newID(), Kind: kind, Payload: payload}
 	if e.next == 0 {
 		f.Flags = frame.First
 	}
-	m := &sent{sequence: e.next, bytes: f.Append(nil), last: time.Now()}
+	m := &sent{sequence: e.next, bytes: f.Append(nil)}
 	e.next++
-	if len(e.unacked) < bufferMessages {
-		e.unacked = append(e.unacked, m)
-	}
 	conn, paused := e.conn, e.paused
 	e.mu.Unlock()
 	if !paused {
 		write(ctx, conn, m.bytes) // what is lost here comes again
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m.last = time.Now()
+	if len(e.unacked) < bufferMessages {
+		e.unacked = append(e.unacked, m)
 	}
 }
 
@@ -355,6 +396,9 @@ func (e *end) process(f frame.Frame) bool {
 	case frame.Data, frame.Flag:
 	default:
 		return true
+	}
+	if !e.complete.Load() {
+		return true // and it is lost
 	}
 	e.mu.Lock()
 	port := e.port

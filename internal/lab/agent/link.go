@@ -3,13 +3,14 @@ package agent
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
@@ -22,7 +23,8 @@ import (
 	"jumpsuite/internal/session/frame"
 )
 
-// A lost websocket is dialled again so often, with a wait that doubles.
+// A lost websocket is dialled again so often after the first time, with a wait that doubles
+// from up to twice firstWait on.
 const (
 	attempts  = 5
 	firstWait = 100 * time.Millisecond
@@ -99,15 +101,13 @@ func (e *end) signed(ctx context.Context, method, address string, body []byte) (
 	return request, v4.NewSigner().SignHTTP(ctx, credentials, request, hex.EncodeToString(digest[:]), "ssmmessages", e.Region, time.Now())
 }
 
-// listen reads the websocket, and gets another when it is lost.
+// listen reads the websocket, and gets another when it is lost. Without one the session goes
+// on, as far as the port is concerned: it ends with the port, or when the service
+// says so on the control channel.
 func (e *end) listen(ctx context.Context) {
 	for {
 		e.readAll(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if !e.reconnect(ctx) {
-			e.cancel()
+		if ctx.Err() != nil || !e.reconnect(ctx) {
 			return
 		}
 	}
@@ -130,10 +130,14 @@ func (e *end) readAll(ctx context.Context) {
 }
 
 func (e *end) reconnect(ctx context.Context) bool {
-	wait := firstWait
-	for range attempts {
-		if e.connect(ctx) == nil {
+	wait := firstWait + rand.N(firstWait)
+	for attempt := 0; ; attempt++ {
+		err := e.connect(ctx)
+		if err == nil {
 			return true
+		}
+		if attempt == attempts || strings.Contains(err.Error(), terminated) {
+			return false
 		}
 		select {
 		case <-time.After(wait):
@@ -142,8 +146,10 @@ func (e *end) reconnect(ctx context.Context) bool {
 		}
 		wait = min(2*wait, mostWait)
 	}
-	return false
 }
+
+// terminated is the service's word for a session that is over: nobody asks again then.
+const terminated = "Session is already terminated"
 
 func (e *end) hangUp() {
 	e.mu.Lock()
@@ -154,7 +160,7 @@ func (e *end) hangUp() {
 // newID is a random UUID (version 4).
 func newID() frame.ID {
 	var id frame.ID
-	rand.Read(id[:]) // never fails
+	cryptorand.Read(id[:]) // never fails
 	id[6] = id[6]&0x0f | 0x40
 	id[8] = id[8]&0x3f | 0x80
 	return id

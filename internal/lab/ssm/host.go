@@ -2,6 +2,7 @@ package ssm
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -15,18 +16,34 @@ import (
 func (s *SSM) play(one *session, address string) {
 	c := agent.Config{Session: one.id, Instance: one.instance, Service: s.Service(), Region: s.World.Region, Key: s.Key, Secret: s.Secret,
 		Kind: one.document.Kind, Properties: one.properties, Address: address, Exact: s.World.Link.Exact}
+	run := s.workerOf
 	if s.Worker == "" {
-		forget := s.note(one, os.Getpid())
-		defer forget()
-		s.completed(one, agent.Run(one.over, c))
-		return
+		run = s.workHere
 	}
-	output, err := s.workerOf(one, c)
-	if err != nil && one.over.Err() == nil {
-		s.Log.Error("a session's worker failed", "session", one.id, "error", err)
-		output = "Internal error"
+	output, err := run(one, c)
+	if err != nil {
+		output = agent.CrashText
+		s.crashed(one, err)
 	}
 	s.completed(one, output)
+}
+
+// workHere plays the worker of one session in this process.
+func (s *SSM) workHere(one *session, c agent.Config) (string, error) {
+	defer s.note(one, os.Getpid())()
+	return agent.Run(one.over, c)
+}
+
+// crashed waits, as the agent does before it tells of a worker that has crashed.
+func (s *SSM) crashed(one *session, err error) {
+	if one.over.Err() != nil {
+		return // it was ended
+	}
+	s.Log.Info("a session's worker has crashed", "session", one.id, "error", err)
+	select {
+	case <-time.After(cmp.Or(time.Duration(s.World.Link.Crash), agent.CrashTime)):
+	case <-one.over.Done():
+	}
 }
 
 // completed is what the agent tells the service, if it can.

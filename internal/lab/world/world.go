@@ -92,6 +92,9 @@ type Link struct {
 	// Idle ends sessions that have carried nothing for that long (lab time; AWS:
 	// 20 minutes). Zero is never.
 	Idle Duration `yaml:"idle"`
+	// Crash is how long after the worker of a session has crashed, as it does when nothing
+	// listens on the port, the agent says so (real time); zero means a minute, as the real one's.
+	Crash Duration `yaml:"crash"`
 	// Exact keeps agents from handing a message to the port twice when the ack
 	// of the first could not be sent, and from handing over a damaged one, both of which the real one does.
 	Exact bool `yaml:"exact"`

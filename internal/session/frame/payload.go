@@ -93,6 +93,13 @@ type ChannelClosed struct {
 	Output        string `json:"Output"`
 }
 
+// SessionState is the payload of a State message: the agent tells the service how it is.
+type SessionState struct {
+	SchemaVersion int    `json:"SchemaVersion"`
+	State         string `json:"SessionState"`
+	SessionID     string `json:"SessionId"`
+}
+
 // FlagPayload is the payload of a Flag message.
 func FlagPayload(flag uint32) []byte { return binary.BigEndian.AppendUint32(nil, flag) }
 
@@ -106,6 +113,6 @@ func encode(v any) []byte {
 }
 
 // Encode is the JSON of one of this package's payloads.
-func Encode[T Acknowledged | Open | HandshakeRequested | Handshaken | Completed | ChannelClosed](v T) []byte {
+func Encode[T Acknowledged | Open | HandshakeRequested | Handshaken | Completed | ChannelClosed | SessionState](v T) []byte {
 	return encode(v)
 }

@@ -27,6 +27,10 @@ func run() error {
 	if len(os.Args) != 2 || os.Args[1] != c.Session {
 		return fmt.Errorf("the argument is %q, not the session %s", os.Args[1:], c.Session)
 	}
-	_, err := fmt.Print(agent.Run(context.Background(), c))
+	output, err := agent.Run(context.Background(), c)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Print(output)
 	return err
 }
