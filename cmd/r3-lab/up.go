@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -36,6 +37,7 @@ auto takes docker where it can.`,
 			&urfave.StringFlag{Name: "world", Usage: "world `FILE`, or the name of a world that 'r3-lab worlds' lists"},
 			&urfave.StringFlag{Name: "engine", Value: "auto", Usage: "`NAME`: sim, docker or auto"},
 			&urfave.StringFlag{Name: "listen", Value: "127.0.0.1:0", Usage: "loopback `ADDRESS` to answer on; port 0 is any"},
+			&urfave.StringFlag{Name: "certificate", Usage: "`FILE` to write what clients that use https:// have to trust"},
 			&urfave.Float64Flag{Name: "speed", Usage: "`SECONDS` of the lab in one outside, whatever the world says"},
 		},
 		Action: func(c *urfave.Context) error { return up(c, stdio) },
@@ -63,13 +65,28 @@ func up(c *urfave.Context, stdio cli.Stdio) error {
 	if err != nil {
 		return cli.Errorf(cli.ExitUnavailable, "", "start the lab: %w", err)
 	}
-	if err := announce(l, name, stdio); err != nil {
+	if err := errors.Join(certify(l, c.String("certificate")), announce(l, name, stdio)); err != nil {
 		l.Close()
 		return err
 	}
 	<-c.Context.Done()
 	// A signal is how a lab ends: nothing went wrong.
 	return l.Close()
+}
+
+// certify writes the lab's certificate to a file, if one is named.
+func certify(l *lab.Lab, file string) error {
+	if file == "" {
+		return nil
+	}
+	certificate, err := l.Certificate()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, certificate, 0o644); err != nil {
+		return cli.Errorf(cli.ExitUnavailable, "", "write the lab's certificate: %w", err)
+	}
+	return nil
 }
 
 // readWorld reads the world file of that name, or one that we bring along.

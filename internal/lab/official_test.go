@@ -12,15 +12,17 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
+	"jumpsuite/internal/lab/realagent"
 )
 
 const instance = "i-0123456789abcdef0"
 
-// The official client, where it is: SESSION_MANAGER_PLUGIN names the program.
+// The official client, where it is.
 func TestTheOfficialPluginCanBeTheClient(t *testing.T) {
-	plugin := os.Getenv("SESSION_MANAGER_PLUGIN")
-	if plugin == "" {
-		t.Skip("SESSION_MANAGER_PLUGIN does not name the official client")
+	plugin, err := realagent.Plugin()
+	if err != nil {
+		t.Skipf("the official client is left out: %v", err)
 	}
 	l := start(t, "clusters: [{name: prod, hosts: [{instance: "+instance+"}]}]")
 	if err := l.Listen(instance, 2376, func(c net.Conn) { io.WriteString(c, "hello\n"); io.Copy(c, c) }); err != nil {

@@ -102,6 +102,7 @@ func TestAStreamIsIntactWhateverTheWayDoesToIt(t *testing.T) {
 		{"all of it", "{delay: 1ms, lose: 0.01, repeat: 0.05, swap: 0.05, damage: 0.01, cut: 120000, cut-agent: 120000, exact: true}"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			exact(t, tt.link)
 			t.Parallel()
 			for seed := range uint64(2) {
 				l := start(t, fmt.Sprintf("seed: %d\nlink: %s", seed, tt.link))
@@ -114,6 +115,7 @@ func TestAStreamIsIntactWhateverTheWayDoesToIt(t *testing.T) {
 // An hour's session loses its websocket once; this one loses it sixty times, on
 // either side or both, while it carries bytes both ways.
 func TestSixtyLostWebsocketsLoseNothing(t *testing.T) {
+	exact(t, "exact")
 	t.Parallel()
 	l := start(t, "link: {exact: true}")
 	stop, cuts := cutting(t, l, 60)

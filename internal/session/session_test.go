@@ -5,7 +5,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -29,9 +28,7 @@ func start(t testing.TB, more string) *lab.Lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// SSM_SESSION_WORKER names another program for the agent's end, which takes
-	// what internal/lab/agent/ssm-session-worker takes: one around the official agent's own code, say.
-	l, err := lab.Start(t.Context(), lab.Config{World: w, Worker: os.Getenv("SSM_SESSION_WORKER")})
+	l, err := lab.Start(t.Context(), lab.Config{World: w})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,6 +37,7 @@ func start(t testing.TB, more string) *lab.Lab {
 			t.Error(err)
 		}
 	})
+	official(t, l)
 	return l
 }
 
