@@ -13,6 +13,7 @@ import (
 	"jumpsuite/internal/cli"
 	"jumpsuite/internal/lab"
 	"jumpsuite/internal/lab/agent"
+	"jumpsuite/internal/lab/realagent"
 	"jumpsuite/internal/lab/world"
 	"jumpsuite/internal/session"
 )
@@ -78,13 +79,13 @@ func ended(t *testing.T, s *session.Session, kind session.Kind) *session.Error {
 	return e
 }
 
-// The official agent's worker crashes when the port refuses, and the agent says so a minute
-// later, which the lab's need not wait for.
+// The official agent's worker crashes when the port refuses. That it is gone is seen before the
+// agent says so, a minute later.
 func TestThatNothingListensIsSeenAtTheFirstRead(t *testing.T) {
-	l := start(t, "link: {crash: 100ms}")
+	l := start(t, "")
 	s := open(t, l)
 	e := ended(t, s, session.NotListening)
-	if !strings.HasPrefix(e.What, "nothing on "+host+" listens on the port of jumpsuite-docker (document process failed unexpectedly: ipc messaging received timeout signal") {
+	if e.What != "nothing on "+host+" listens on the port of jumpsuite-docker (the agent's end of the session has gone)" {
 		t.Errorf("got %s", e.What)
 	}
 	if !strings.Contains(e.Next, "r3-dockerproxy") {
@@ -95,6 +96,33 @@ func TestThatNothingListensIsSeenAtTheFirstRead(t *testing.T) {
 	default:
 		t.Error("the session is not done")
 	}
+}
+
+func TestThatTheWorkerHasCrashedIsToldByTheAgent(t *testing.T) {
+	if _, err := realagent.Folder(); err == nil {
+		t.Skip("the official agent waits for a minute")
+	}
+	s := open(t, start(t, "link: {crash: 100ms}"))
+	e := ended(t, s, session.NotListening)
+	if e.What != "nothing on "+host+" listens on the port of jumpsuite-docker ("+agent.CrashText+")" {
+		t.Errorf("got %s", e.What)
+	}
+}
+
+// An agent that is away before the port has spoken may come back.
+func TestAPortMayBeSlowToSpeakAndItsAgentLoseItsWebsocket(t *testing.T) {
+	l := start(t, "")
+	speak := make(chan struct{})
+	if err := l.Listen(host, 2376, func(c net.Conn) { <-speak; io.WriteString(c, "hello\n") }); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, l)
+	for range 3 {
+		do(t, l, "session-cut", "agent")
+		time.Sleep(session.AwayLimit / 2)
+	}
+	close(speak)
+	greeted(t, s)
 }
 
 func do(t *testing.T, l *lab.Lab, verb, value string) {
@@ -189,8 +217,9 @@ func TestDeadlinesEndWaiting(t *testing.T) {
 		t.Errorf("Read: got %v", err)
 	}
 	// Nobody reads at the far side: at some point the window is full.
+	much := make([]byte, 64<<20)
 	s.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
-	n, err := s.Write(make([]byte, 64<<20))
+	n, err := s.Write(much)
 	if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("Write: got %d, %v", n, err)
 	}

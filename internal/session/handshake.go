@@ -126,3 +126,31 @@ func (s *Session) closedByService(f frame.Frame) {
 		s.over(io.EOF)
 	}
 }
+
+// awayLimit is how long the agent may be away before the port has said anything. One whose
+// websocket was lost is back after its first attempt or two, which take no half second.
+const awayLimit = 2 * time.Second
+
+// away takes the service's word that the agent's websocket is gone. Before the port has
+// spoken it most likely is the worker that is gone, since nothing listens: the agents of 3.3 crash
+// over that, and say so a minute later. Later than that the agent is waited for.
+func (s *Session) away() {
+	if s.in.began || s.gone != nil {
+		return
+	}
+	s.gone = time.AfterFunc(awayLimit, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.gone != nil && !s.in.began && s.shaken() {
+			s.over(s.config.notListening("the agent's end of the session has gone"))
+		}
+	})
+}
+
+// back takes a sign that the agent is there.
+func (s *Session) back() {
+	if s.gone != nil {
+		s.gone.Stop()
+		s.gone = nil
+	}
+}

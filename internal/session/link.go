@@ -111,6 +111,7 @@ func (s *Session) serve(conn *websocket.Conn) error {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
 	s.mu.Lock()
+	s.back() // what was said meanwhile has not come
 	s.out.restart()
 	s.mu.Unlock()
 	s.look()
@@ -209,10 +210,16 @@ func (s *Session) got(b []byte) {
 	defer s.mu.Unlock()
 	switch f.Type {
 	case frame.Output:
+		s.back()
 		s.in.receive(f, s.deliver)
 		s.look()
 	case frame.Ack:
+		s.back()
 		s.acknowledged(f)
+	case frame.Start:
+		s.back()
+	case frame.Pause:
+		s.away()
 	case frame.Closed:
 		s.closedByService(f)
 	}

@@ -104,9 +104,10 @@ type Session struct {
 	writable sync.Cond
 	out      outgoing
 	in       incoming
-	agent    string // its version
-	closing  bool   // Close has begun: whatever ends the session now, it was that
-	err      error  // why the session is over
+	agent    string      // its version
+	gone     *time.Timer // the agent is away, and the port has not spoken; nil: it is not
+	closing  bool        // Close has begun: whatever ends the session now, it was that
+	err      error       // why the session is over
 
 	readDeadline, writeDeadline deadline
 }
@@ -218,6 +219,7 @@ func (s *Session) over(err error) {
 		err = net.ErrClosed
 	}
 	s.err = err
+	s.back()
 	s.cancel()
 	s.readable.Broadcast()
 	s.writable.Broadcast()

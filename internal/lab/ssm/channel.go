@@ -137,11 +137,11 @@ func (o *session) serve(conn *websocket.Conn, who side) {
 	other := o.opposite(who)
 	o.own(who).attach(conn)
 	if other.current() != nil {
-		other.write(publication(frame.Start))
+		other.say(publication(frame.Start))
 	}
 	defer func() {
-		if o.own(who).detach(conn) {
-			other.write(publication(frame.Pause))
+		if o.own(who).detach(conn) && other.current() != nil {
+			other.say(publication(frame.Pause))
 		}
 	}()
 	if age := time.Duration(o.s.World.Link.Close); age > 0 {

@@ -229,6 +229,14 @@ func (l *lane) damage(b []byte) []byte {
 	return b
 }
 
+// say puts what the service itself says, which no weather befalls.
+func (l *lane) say(b []byte) {
+	select {
+	case l.queue <- packet{at: time.Now().Add(time.Duration(l.session.s.World.Link.Delay)), bytes: b}:
+	case <-l.session.over.Done():
+	}
+}
+
 // last puts the session's last word.
 func (l *lane) last(b []byte) {
 	p := packet{at: time.Now().Add(time.Duration(l.session.s.World.Link.Delay)), bytes: b, last: true}
@@ -327,7 +335,12 @@ func (l *lane) detach(conn *websocket.Conn) bool {
 	return true
 }
 
-func (l *lane) cut() { l.attach(nil) }
+// cut cuts the side's websocket; who reads it sees that, and tells the other side.
+func (l *lane) cut() {
+	if conn := l.current(); conn != nil {
+		conn.CloseNow()
+	}
+}
 
 // publication tells a side that the other is there, or away. As the service
 // does it, with no digest.

@@ -1,0 +1,4 @@
+package session
+
+// AwayLimit is awayLimit, for tests.
+const AwayLimit = awayLimit
