@@ -115,7 +115,7 @@ func TestAStreamIsIntactWhateverTheWayDoesToIt(t *testing.T) {
 // An hour's session loses its websocket once; this one loses it sixty times, on
 // either side or both, while it carries bytes both ways.
 func TestSixtyLostWebsocketsLoseNothing(t *testing.T) {
-	exact(t, "exact")
+	exact(t, "cut-agent")
 	t.Parallel()
 	l := start(t, "link: {exact: true}")
 	stop, cuts := cutting(t, l, 60)
