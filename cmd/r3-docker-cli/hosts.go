@@ -95,13 +95,14 @@ func (d *docker) on(h farHost, out, errOut io.Writer) *docker {
 }
 
 // many is a verb that has one answer on a docker host, and a table of many on a
-// jump server.
+// jump server. With containers that are named it has one answer there, too: the gate
+// finds out where they are.
 func many(verb string, make func(command.Cli) *cobra.Command, table func(*docker, *cobra.Command, []string, *hostList) error) func(*docker) *cobra.Command {
 	return func(d *docker) *cobra.Command {
 		cmd := make(d)
 		one := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			if d.headers[hostHeader] != "" {
+			if d.headers[hostHeader] != "" || verb == "stats" && len(args) > 0 {
 				return one(cmd, args)
 			}
 			list, err := d.hosts(cmd.Context(), verb)

@@ -281,6 +281,23 @@ func TestAllHostsAreOneTable(t *testing.T) {
 	}
 }
 
+// Who names containers is shown these, and no others: the gate finds out where they
+// are, or says that they are nowhere.
+func TestNumbersAreOfTheContainersThatWereNamed(t *testing.T) {
+	f, g := newFleet(t)
+	got := typed(t, g, "stats", "--no-stream", "--format", "{{.Container}} {{.Name}}", "web", "log")
+	if got.code != 0 || got.out != "web web\nlog web\n" {
+		t.Errorf("got %d, %q, %q", got.code, got.out, got.err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.asked {
+		if strings.Contains(a, "/containers/json") || strings.HasPrefix(a, "i-") {
+			t.Errorf("all hosts were asked: %s", a)
+		}
+	}
+}
+
 // A stream of numbers ends with the way to its host, and the host may be there
 // again later. Looks that are late come at the same time.
 func TestNumbersThatEndedAreFollowedAgain(t *testing.T) {

@@ -26,8 +26,7 @@ var statsHeaders = formatter.SubHeaderContext{
 // frame is how often a table that follows is shown anew; docker's own pace.
 const frame = 500 * time.Millisecond
 
-// statsTable is docker stats for all hosts. With names it is docker's own: the
-// gate finds them.
+// statsTable is docker stats of all hosts.
 func statsTable(d *docker, cmd *cobra.Command, args []string, list *hostList) error {
 	flags := cmd.Flags()
 	theirs := flags.Lookup("format").Value.String()

@@ -231,6 +231,7 @@ func TestOneDockerForTheWholeCluster(t *testing.T) {
 		{"ps of all hosts", "", "ps --format {{.Environment}}/{{.Host}}/{{.Names}}", 1, "test/10.0.0.1/web", "host 10.0.1.2: " + deadHost + " is not connected to Session Manager"},
 		{"ps of one environment", "", "--environment test ps --format {{.Host}}/{{.Names}}", 0, "10.0.0.1/web\n", ""},
 		{"images of one environment", "", "--environment test images --format {{.Host}}/{{.Repository}}", 0, "10.0.0.1/lab/web\n", ""},
+		{"stats of a container that there is none of", "", "--environment test stats --no-stream nosuch", 1, "", "No such container: nosuch"},
 		{"stats of one environment", "", "--environment test stats --no-stream --format {{.Host}}/{{.Name}}", 0, "10.0.0.1/web\n", ""},
 		{"run in production", "", "-H 10.0.1.1 run --rm lab/web:1 true", 125, "", "docker.run is not allowed in prod (rule floor)"},
 		{"a command that production does not list", "", "-H 10.0.1.1 exec web id", 1, "", "limits.exec.commands"},
