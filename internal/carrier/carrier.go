@@ -15,8 +15,11 @@
 //	{"op":"where","cluster":"prod",…,"ref":"4f1c9d2e8a77"}       {"found":[…]}
 //	{"op":"learn","cluster":"prod",…,"ref":ID,"host":"i-0abc…"}  {}
 //	{"op":"dial","cluster":"prod",…,"host":"i-0abc…"}            {}
+//	{"op":"why","cluster":"prod",…,"ref":STREAM}                 {}, or why it was lost
 //
-// After the answer to a dial the connection is the stream. An answer that is none
+// After the answer to a dial the connection is the stream. It has a name, which is
+// that of the client's end of the connection: STREAM, while r3-ssm still knows why a
+// stream was lost that ended before its time. An answer that is none
 // is {"error":{"kind":…,"text":…,"hint":…}}. Only root may ask: the kernel says
 // who does.
 package carrier

@@ -171,6 +171,100 @@ func TestAnErrorKeepsItsKindAndItsHint(t *testing.T) {
 	}
 }
 
+// failing is a host whose session ends after a word.
+type failing struct {
+	net.Conn
+	err error
+}
+
+func (f failing) Read(b []byte) (int, error) {
+	n, err := f.Conn.Read(b)
+	if err == io.EOF {
+		err = f.err
+	}
+	return n, err
+}
+
+func (f failing) CloseWrite() error { return nil }
+
+func TestWhyAStreamWasLostIsToldToWhoHadIt(t *testing.T) {
+	long := strings.Repeat("x", 3000)
+	for _, tt := range []struct {
+		name string
+		err  error
+		want *Error
+	}{
+		{"the service ended it", &Error{Kind: Failed, Text: "the session was ended: timed\nout \x1b[2J", Next: "try\x07again"},
+			&Error{Failed, `the session was ended: timed out \u001b[2J`, `try\u0007again`}},
+		{"at length", errors.New(long), &Error{Failed, long[:1997] + "…", ""}},
+		{"it was closed here", net.ErrClosed, nil},
+		{"it came to its end", io.EOF, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := serve(t, &Server{Dial: func(context.Context, Place, string) (Stream, error) {
+				near, far := net.Pipe()
+				go func() {
+					io.WriteString(far, "word")
+					far.Close()
+				}()
+				return failing{near, tt.err}, nil
+			}})
+			conn, err := c.Dial(t.Context(), prod, host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if got, err := io.ReadAll(conn); string(got) != "word" || err != nil {
+				t.Errorf("got %q, %v", got, err)
+			}
+			got := c.Why(t.Context(), prod, conn)
+			if (got == nil) != (tt.want == nil) || got != nil && *got != *tt.want {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+			if again := c.Why(t.Context(), prod, conn); again != nil {
+				t.Errorf("told once more: %+v", again)
+			}
+		})
+	}
+}
+
+// An r3-ssm that has just begun does not know the streams of the one before.
+func TestWhyIsNotKnownToAnother(t *testing.T) {
+	c := serve(t, &Server{Dial: echo(make(chan struct{}, 1))})
+	conn, err := c.Dial(t.Context(), prod, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for name, other := range map[string]Client{
+		"one that has just begun":   serve(t, &Server{}),
+		"none":                      {Socket: filepath.Join(t.TempDir(), "none")},
+		"one that may not be asked": serve(t, &Server{UID: os.Geteuid() + 1}),
+	} {
+		if got := other.Why(t.Context(), prod, conn); got != nil {
+			t.Errorf("%s: got %+v, want nothing", name, got)
+		}
+	}
+}
+
+func TestWhatIsKnownOfLostStreamsIsBounded(t *testing.T) {
+	var s Server
+	for i := range 3 * lostMost {
+		s.note(fmt.Sprintf("%s%032x", streamName, i), request{Op: opDial}, io.ErrUnexpectedEOF)
+	}
+	if n := len(s.lost); n == 0 || n > lostMost {
+		t.Errorf("got %d, want %d at most", n, lostMost)
+	}
+	for name, l := range s.lost {
+		l.at = l.at.Add(-2 * lostFor)
+		s.lost[name] = l
+		if got := s.why(name); got != nil {
+			t.Errorf("after %v: got %+v", 2*lostFor, got)
+		}
+		break
+	}
+}
+
 func TestOnlyWhoMayIsAnswered(t *testing.T) {
 	c := serve(t, &Server{UID: os.Geteuid() + 1})
 	_, err := c.Hosts(t.Context(), prod)
@@ -299,6 +393,7 @@ func TestWhatDoesNotLookLikeAWSsIsRefused(t *testing.T) {
 		{"an endpoint with a path", `{"op":"hosts","cluster":"c","endpoint":"http://a/b"}`, "no address of AWS"},
 		{"a host by name", `{"op":"dial","cluster":"c","host":"web-1"}`, "no instance id"},
 		{"a ref with a space", `{"op":"where","cluster":"c","ref":"a b"}`, "is no ref"},
+		{"no stream's name", `{"op":"why","cluster":"c","ref":"@jumpsuite-stream-1"}`, "is no name of a stream"},
 		{"no container", `{"op":"learn","cluster":"c","ref":"4f","host":"i-01234567"}`, "no container"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -313,6 +408,10 @@ func TestWhatAHostSaysOfItselfCannotDriveATerminal(t *testing.T) {
 	a := answer{Hosts: []Host{{ID: host, Name: "x\x1b[2J", Address: "10.0.0.1"}}}
 	if err := a.plain(); err != nil || a.Hosts[0].Name != "" || a.Hosts[0].Address != "10.0.0.1" {
 		t.Errorf("got %+v, %v", a, err)
+	}
+	a = answer{Error: &Error{Kind: Failed, Text: "x\x1b[2J", Next: "y\r"}}
+	if err := a.plain(); err != nil || *a.Error != (Error{Failed, `x\u001b[2J`, `y\u000d`}) {
+		t.Errorf("got %+v, %v", a.Error, err)
 	}
 	if err := (&answer{Found: []Found{{Host: host, Container: "../x"}}}).plain(); err == nil {
 		t.Error("a path is a container")

@@ -3,6 +3,7 @@ package carrier
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,6 +59,20 @@ func (c Client) Dial(ctx context.Context, p Place, host string) (*net.UnixConn, 
 	return conn, nil
 }
 
+// Why is why a stream that Dial opened was lost, where r3-ssm knows it: the words
+// of AWS or of the host's agent among them. Nil: it does not.
+func (c Client) Why(ctx context.Context, p Place, stream *net.UnixConn) *Error {
+	name := stream.LocalAddr().String()
+	if !isStreamName(name) {
+		return nil
+	}
+	_, err := c.ask(ctx, request{Op: opWhy, Place: p, Ref: name})
+	if e, ok := errors.AsType[*Error](err); ok && e.Kind != NotRunning && e.Kind != Refused {
+		return e
+	}
+	return nil
+}
+
 // ask is for what is over with its answer.
 func (c Client) ask(ctx context.Context, r request) (answer, error) {
 	conn, a, err := c.exchange(ctx, r, func(conn net.Conn) io.Reader { return bufio.NewReader(conn) })
@@ -104,7 +119,7 @@ func (c Client) send(ctx context.Context, r request) (*net.UnixConn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout())
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.socket())
+	conn, err := (&net.Dialer{LocalAddr: nameFor(r.Op)}).DialContext(ctx, "unix", c.socket())
 	if err != nil {
 		return nil, c.unreached(err)
 	}
@@ -112,6 +127,21 @@ func (c Client) send(ctx context.Context, r request) (*net.UnixConn, error) {
 	// a connection that is dead shows when it is read.
 	_, _ = conn.Write(append(line, '\n'))
 	return conn.(*net.UnixConn), nil
+}
+
+// streamName is what the names of streams begin with: abstract ones (unix(7)), in no
+// folder.
+const streamName = "@jumpsuite-stream-"
+
+// nameFor is the address of this end of a connection. That of a stream is its name:
+// so it needs no place in what is said.
+func nameFor(op string) net.Addr {
+	if op != opDial {
+		return nil
+	}
+	var id [16]byte
+	rand.Read(id[:])
+	return &net.UnixAddr{Net: "unix", Name: streamName + fmt.Sprintf("%x", id)}
 }
 
 // read reads the answer from r, which is conn, however buffered, and reports whether

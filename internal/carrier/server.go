@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -47,6 +48,9 @@ type Server struct {
 	Replaced func() bool
 	// Log is told who was refused and what did not work. Nil: nobody.
 	Log *slog.Logger
+
+	mu   sync.Mutex
+	lost map[string]lost // by the stream's name
 
 	open atomic.Int64
 	last atomic.Int64 // when a connection began or ended, unix nanoseconds
@@ -153,6 +157,8 @@ func (s *Server) answer(ctx context.Context, r request) answer {
 		a.Found, err = s.Where(ctx, r.Place, r.Ref)
 	case opLearn:
 		s.Learn(ctx, r.Place, r.Ref, r.Host)
+	case opWhy:
+		return answer{Error: s.why(r.Ref)}
 	}
 	if err == nil {
 		err = a.plain()
@@ -201,39 +207,96 @@ func (s *Server) carry(ctx context.Context, conn *net.UnixConn, early *bufio.Rea
 	stop := context.AfterFunc(ctx, func() { stream.Close() })
 	defer stop()
 	send(conn, answer{})
-	splice(conn, early, stream)
+	splice(conn, early, stream, func(err error) { s.note(conn.RemoteAddr().String(), r, err) })
 }
 
 // splice copies both ways. An end is passed on as an end of that direction only;
 // when one cannot be written to any more, everything ends: whoever is at the
-// other side has to see that it was no proper end, and TLS tells them.
-func splice(conn *net.UnixConn, early *bufio.Reader, stream Stream) {
+// other side has to see that it was no proper end, and TLS tells them. What ended
+// the stream, if it was not its end, is told to lost before that.
+func splice(conn *net.UnixConn, early *bufio.Reader, stream Stream, lost func(error)) {
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		if passOn(stream, early) {
-			stream.CloseWrite()
-			return
+	end := func(err error) {
+		if err != nil {
+			lost(err)
 		}
 		stream.Close()
 		conn.Close()
+	}
+	wg.Go(func() {
+		switch read, written := passOn(stream, early); {
+		case read == nil && written == nil:
+			stream.CloseWrite()
+		default:
+			end(written)
+		}
 	})
-	if passOn(conn, stream) {
+	switch read, written := passOn(conn, stream); {
+	case read == nil && written == nil:
 		conn.CloseWrite()
-	} else {
-		stream.Close()
-		conn.Close()
+	default:
+		end(read)
 	}
 	wg.Wait()
 }
 
-// passOn copies until the source ends, and reports whether it did so by itself.
-func passOn(dst io.Writer, src io.Reader) bool {
+// passOn copies until the source ends, or one of the two fails.
+func passOn(dst io.Writer, src io.Reader) (read, written error) {
 	b := buffers.Get().(*[]byte)
 	defer buffers.Put(b)
-	// Only what Write and Read are is to be used: a copy in the kernel is not
-	// possible anyway, and io.Copy would look for ways that allocate.
-	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, *b)
-	return err == nil
+	for {
+		n, err := src.Read(*b)
+		if n > 0 {
+			if _, err := dst.Write((*b)[:n]); err != nil {
+				return nil, err
+			}
+		}
+		if err == io.EOF {
+			return nil, nil
+		}
+		if err != nil {
+			return err, nil
+		}
+	}
+}
+
+// What is known of streams that were lost: for so long, and of so many.
+const (
+	lostFor  = time.Minute
+	lostMost = 4096
+)
+
+// lost is why a stream was.
+type lost struct {
+	at  time.Time
+	why *Error
+}
+
+// note keeps why a stream was lost, for its caller to ask. What was closed here, he
+// or we have closed.
+func (s *Server) note(stream string, r request, err error) {
+	if !isStreamName(stream) || errors.Is(err, net.ErrClosed) {
+		return
+	}
+	e := s.failed(r, err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lost == nil || len(s.lost) >= lostMost {
+		s.lost = map[string]lost{}
+	}
+	if _, known := s.lost[stream]; !known { // what came first led to what follows
+		s.lost[stream] = lost{time.Now(), e}
+	}
+}
+
+// why is why a stream was lost; nil: it is not known. It is told once.
+func (s *Server) why(stream string) *Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.lost, func(_ string, l lost) bool { return time.Since(l.at) > lostFor })
+	l := s.lost[stream]
+	delete(s.lost, stream)
+	return l.why
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}

@@ -25,6 +25,7 @@ const (
 	opWhere = "where"
 	opLearn = "learn"
 	opDial  = "dial"
+	opWhy   = "why"
 )
 
 // request is what is asked for.
@@ -32,7 +33,7 @@ type request struct {
 	Op string `json:"op"`
 	Place
 	Host string `json:"host,omitempty"` // instance id
-	Ref  string `json:"ref,omitempty"`  // container id or the beginning of one, or an ECS task's id
+	Ref  string `json:"ref,omitempty"`  // container id or the beginning of one, or an ECS task's id; of why: name of a stream
 }
 
 // answer is what comes back.
@@ -84,6 +85,8 @@ func (r *request) check() error {
 		return r.needs(isContainer(r.Ref) && IsInstance(r.Host), "container and host", r.Ref+" "+r.Host)
 	case opDial:
 		return r.needs(IsInstance(r.Host), "instance id", r.Host)
+	case opWhy:
+		return r.needs(isStreamName(r.Ref), "name of a stream", r.Ref)
 	}
 	return fmt.Errorf("there is no operation %q", clip(r.Op))
 }
@@ -108,6 +111,11 @@ func only(s, of string, most int) bool { return s != "" && len(s) <= most && str
 func IsInstance(s string) bool {
 	id, ok := strings.CutPrefix(strings.TrimPrefix(s, "m"), "i-")
 	return ok && len(id) >= 8 && only(id, hex, 17)
+}
+
+func isStreamName(s string) bool {
+	id, ok := strings.CutPrefix(s, streamName)
+	return ok && len(id) == 32 && only(id, hex, 32)
 }
 
 func isCluster(s string) bool { return only(s, letters+digits+"-_", 255) && s[0] != '-' }
@@ -143,9 +151,13 @@ func (a *answer) plain() error {
 		}
 		f.Name, f.Task = word(f.Name), word(f.Task)
 	}
-	if a.Error != nil && !a.Error.valid() {
+	if a.Error == nil {
+		return nil
+	}
+	if !a.Error.valid() {
 		return errors.New("an error that is none")
 	}
+	a.Error.Text, a.Error.Next = sentence(a.Error.Text), sentence(a.Error.Next)
 	return nil
 }
 
