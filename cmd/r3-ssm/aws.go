@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -129,6 +130,33 @@ func noGate(err error, s *session.Session) error {
 // stream is one of a carrier's: it is closed for both directions, and what the
 // host still sends is read.
 type stream struct{ net.Conn }
+
+// Read and Write say why the stream was lost as r3-docker is told of it.
+func (s stream) Read(b []byte) (int, error) {
+	n, err := s.Conn.Read(b)
+	return n, lost(err)
+}
+
+func (s stream) Write(b []byte) (int, error) {
+	n, err := s.Conn.Write(b)
+	return n, lost(err)
+}
+
+// lost is explained for a stream that there was: what ended its session, if it was
+// that.
+func lost(err error) error {
+	if err == nil || err == io.EOF || errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	if e, ok := errors.AsType[*session.Error](err); ok {
+		return explained(e)
+	}
+	if errors.Is(err, tunnel.ErrClosedThere) {
+		return &carrier.Error{Kind: carrier.Failed, Text: "the session to the host was ended, and nobody said why: somebody has ended it, or r3-dockerproxy on the host, or its SSM agent, has",
+			Next: "try again; if it happens again, look there: journalctl -u r3-dockerproxy -u amazon-ssm-agent"}
+	}
+	return explained(err)
+}
 
 // CloseWrite says that we are done with it. What the host still sends comes.
 func (s stream) CloseWrite() error { return s.Close() }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 
 	"github.com/aws/smithy-go"
 
@@ -140,8 +141,19 @@ func (c Config) notListening(output string) error {
 	return &Error{Kind: NotListening, What: what, Next: "check that jumpsuite's r3-dockerproxy is installed there, and runs: systemctl status r3-dockerproxy"}
 }
 
+// maxWords bounds what is shown of the service's words, in bytes.
+const maxWords = 300
+
+// ended is a session that the service ended, and said why: what it says comes from
+// its idle time-out ("Your session timed out due to inactivity and has been
+// terminated."), from who ended it, or from the host's agent.
 func (c Config) ended(output string) error {
-	return &Error{Kind: Ended, What: "the session to " + c.Target + " was ended: " + output, Next: "try again; the host's amazon-ssm-agent may know more"}
+	words := strings.Join(strings.Fields(cli.Printable(output)), " ")
+	if len(words) > maxWords {
+		words = strings.ToValidUTF8(words[:maxWords], "") + "…"
+	}
+	return &Error{Kind: Ended, What: "the session to " + c.Target + " was ended: " + words,
+		Next: "try again; how long a session may be idle, and last, is in the preferences of Session Manager, who ended it in CloudTrail (TerminateSession), and the rest in the log of the host's amazon-ssm-agent"}
 }
 
 func (c Config) forgotten(err error) error {

@@ -330,7 +330,7 @@ func (s *server) why(err error) error {
 	if s.mux.IsClosed() {
 		err = s.rec.why()
 	}
-	if errors.Is(err, errClosedThere) || errors.Is(err, net.ErrClosed) {
+	if errors.Is(err, ErrClosedThere) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err

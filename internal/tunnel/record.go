@@ -229,8 +229,8 @@ func (r *records) send(kind byte) error {
 	return r.failed(err)
 }
 
-// errClosedThere is a carrier that the other side closed between two records.
-var errClosedThere = errors.New("the other side closed it")
+// ErrClosedThere is a carrier that the other side closed between two records.
+var ErrClosedThere = errors.New("the other side closed it")
 
 // failed keeps the first error: those that follow come of it, and yamux does not
 // say which was first.
@@ -239,7 +239,7 @@ func (r *records) failed(err error) error {
 		return nil
 	}
 	if err == io.EOF {
-		err = errClosedThere
+		err = ErrClosedThere
 	}
 	r.first.CompareAndSwap(nil, &err)
 	return err
