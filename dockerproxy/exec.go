@@ -1,7 +1,9 @@
 package dockerproxy
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"path"
 	"slices"
@@ -42,8 +44,9 @@ type execution struct {
 	started   atomic.Bool
 	ended     atomic.Int64 // when nothing of it was streamed here any more, in nanoseconds since 1970; zero: it goes on
 	recording atomic.Pointer[Recording]
-	begun     atomic.Pointer[begun] // the host was asked to start it, and the client has not
-	exit      atomic.Pointer[int]   // its exit code, where that came with the stream's end
+	begun     atomic.Pointer[begun]        // the host was asked to start it, and the client has not
+	exit      atomic.Pointer[int]          // its exit code, where that came with the stream's end
+	why       atomic.Pointer[func() error] // why its stream was ended before its time; nil while it was not
 }
 
 // execRequest is what a client sends. Docker's library for Python repeats the
@@ -346,6 +349,10 @@ func (x *exchange) startAttached(e *execution, o *container.ExecStartOptions, b 
 	t, stop := x.bounded(d.Obligations.Limits.Session, t)
 	defer stop()
 	t.over = func(up *upstream) { x.exits(e, up) }
+	t.begun = func(ctx context.Context) {
+		why := func() error { return context.Cause(ctx) }
+		e.why.Store(&why)
+	}
 	err = x.hijackFrom(&ask{method: http.MethodPost, path: "/exec/" + e.id + "/start", body: o}, b, stays, t)
 	e.recording.Store(nil)
 	result := x.afterExec(e, err)
@@ -427,6 +434,10 @@ func serveExecInspect(x *exchange) error {
 	if _, err := x.follow(x.asNow(e.question), e.about, audit.Decision); err != nil {
 		return err
 	}
+	cut := e.cut()
+	if _, lost := errors.AsType[*lostError](cut); lost {
+		return unknownEnd(cut)
+	}
 	if code := e.exit.Load(); code != nil && x.gate.FarGate {
 		return x.replyJSON(http.StatusOK, execState{ID: e.id, ContainerID: e.container, ExitCode: code})
 	}
@@ -438,7 +449,30 @@ func serveExecInspect(x *exchange) error {
 	if err := json.Unmarshal(body, &s); err != nil || s.ContainerID != e.container {
 		return unavailable("the Docker Engine's answer about the exec is not understood")
 	}
+	if s.Running && cut != nil {
+		return unknownEnd(cut)
+	}
 	return x.replyJSON(http.StatusOK, s)
+}
+
+// cut is why the exec's stream was ended before its time. Nil: it was not.
+func (e *execution) cut() error {
+	why := e.why.Load()
+	if why == nil {
+		return nil
+	}
+	if err := (*why)(); err != context.Canceled && err != errClientGone {
+		return err
+	}
+	return nil
+}
+
+// unknownEnd is in place of the state of an exec whose stream was cut and that runs
+// on: docker takes the exit code of one that runs for 0.
+func unknownEnd(cut error) *Refusal {
+	r := unavailable("how the exec ended is not known: %v", cut)
+	r.Fault = true
+	return r
 }
 
 // workDir checks a working directory: below /proc it could be one that leaked

@@ -254,6 +254,26 @@ func TestANarrowerPolicyEndsJustWhatItForbids(t *testing.T) {
 	})
 }
 
+// Its exec may run on: an exit code of an exec that does is 0 to docker.
+func TestAnExecWhoseStreamIsLostHasNotEnded(t *testing.T) {
+	h, _ := twoGates(t, "test")
+	conns := throughTunnel(t, h)
+	_, br := startExec(t, h, "dev", `{"AttachStdin":true,"AttachStdout":true,"Cmd":["cat"]}`, `{"Detach":false,"Tty":false}`)
+	for _, c := range conns() {
+		c.Conn.Close()
+	}
+	io.Copy(io.Discard, br)
+	eventually(t, "its close says so", func() bool {
+		return slices.ContainsFunc(h.log.all(), func(e audit.Event) bool {
+			return e.Kind == audit.Close && strings.HasPrefix(e.Result.Error, "host host1: ")
+		})
+	})
+	a := exchangeRaw(t, h.socket("dev"), get("/v1.51/exec/"+execID+"/json"))
+	if a.status != http.StatusBadGateway || !strings.Contains(a.body, "how the exec ended is not known") {
+		t.Errorf("how it ended: got %d %s", a.status, a.body)
+	}
+}
+
 func TestStreamsToAHostAreUsedAgain(t *testing.T) {
 	h, _ := twoGates(t, "test")
 	dial, dials := h.gate.Engine, 0

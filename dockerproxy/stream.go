@@ -96,13 +96,20 @@ func (x *exchange) closeBecause(why error) bool {
 	return true
 }
 
-// sayLost tells the caller that the stream was lost on the way from the host, and
-// not ended there: all that his client sees is an end.
-func (x *exchange) sayLost(ctx context.Context, src *source) {
+// lostError is a stream that was lost on the way from a host.
+type lostError struct{ text string }
+
+func (e *lostError) Error() string { return e.text }
+
+// orLost is err, or for a stream that was lost on the way from the host, and not
+// ended there, that. The caller is told: all that his client sees is an end.
+func (x *exchange) orLost(ctx context.Context, src *source, err error) error {
 	if !x.gate.FarGate || src.err == nil || src.err == io.EOF || context.Cause(ctx) != nil {
-		return
+		return err
 	}
-	x.gate.tell(x.conn.caller, x.gate.unreached(src.err).Error())
+	why := x.gate.unreached(src.err)
+	x.gate.tell(x.conn.caller, why.Error())
+	return &lostError{why.Text}
 }
 
 // own takes the connection to the Engine away from the connection, for a stream
@@ -166,8 +173,7 @@ func (x *exchange) streamFrom(a *ask, ans *answer, still allowed, copy func(*sou
 	x.conn.out = nil // a stream needs it no more
 	src := newSource(up.conn, up.br)
 	x.out, err = copy(src, ans.framing)
-	x.sayLost(ctx, src)
-	return ended(ctx, err)
+	return ended(ctx, x.orLost(ctx, src, err))
 }
 
 // ended prefers the reason for which a stream was ended to the error that this
@@ -237,7 +243,8 @@ func (x *exchange) awaitEnd(cancel context.CancelCauseFunc) {
 type taps struct {
 	in, out func([]byte) error
 	failed  <-chan struct{}
-	over    func(*upstream) // called when all output was passed on, before the caller is told that it has ended; may be nil
+	begun   func(context.Context) // called with what the stream's end is the cause of; may be nil
+	over    func(*upstream)       // called when all output was passed on, before the caller is told that it has ended; may be nil
 }
 
 var errNotRecorded = errors.New("the session cannot be recorded any more")
@@ -276,6 +283,9 @@ func (x *exchange) hijackFrom(a *ask, b *begun, still allowed, t taps) (err erro
 	defer up.conn.Close()
 	ctx, cancel, end := x.begin(still, up.conn, x.conn.conn)
 	defer end()
+	if t.begun != nil {
+		t.begun(ctx)
+	}
 	x.last = true
 	a.upgrade = true
 	if b == nil {
@@ -323,7 +333,7 @@ func (x *exchange) splice(ctx context.Context, cancel context.CancelCauseFunc, u
 	src := newSource(up.conn, up.br)
 	n, err := copyRaw(x.conn.conn, src, t.out)
 	x.out = n
-	x.sayLost(ctx, src)
+	err = x.orLost(ctx, src, err)
 	if err == nil && inputEnded.Load() && hungUp(x.conn.conn) {
 		// On a terminal the Engine ends its side when the input ends: it was the
 		// client that went away first. One that detached is there until then.
