@@ -41,6 +41,42 @@ func TestACommandOutlivesTheSessionsWebsockets(t *testing.T) {
 	}
 }
 
+// idleWords are AWS's for a session that was idle for too long.
+const idleWords = "Your session timed out due to inactivity and has been terminated."
+
+// ended is how the end of a session is told.
+const ended = "host 10.0.0.1: the way to the host was lost: the session to " + testHost + " was ended: "
+
+// ends ends the host's sessions at AWS's side.
+func ends(words string) func(*testing.T, *far) {
+	return func(t *testing.T, f *far) {
+		if err := f.lab.Do(world.Action{Do: "session-end", To: testHost, Value: words}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// On a terminal the words stand below what was shown, and the terminal is as it was.
+// The next command has a session of its own.
+func TestWhyASessionEndedIsSaidOnATerminal(t *testing.T) {
+	f := jumpServer(t)
+	container(t, "web", "sleep", "1000")
+	s := on(t, sudoDocker(t, f.Host, "-H", "10.0.0.1", "exec", "-it", "web", "sh"), true)
+	s.types("echo b''egun\n")
+	s.sees("begun", 1)
+	ends(idleWords)(t, f)
+	s.sees(ended+idleWords, 1)
+	s.sees("hint: try again; how long a session may be idle", 1)
+	<-s.done
+	if code := s.cmd.ProcessState.ExitCode(); code == 0 {
+		t.Error("it looks like a success")
+	}
+	docker(t, f.Host, "", "-H", "10.0.0.1", "exec", "web", "echo", "again").expect(t, "the next one", 0, "again", "")
+	if n := f.starts(testHost); n != 2 {
+		t.Errorf("%d sessions were started, want 2", n)
+	}
+}
+
 // What was cut does not look as if it had ended.
 func TestWhatIsCutIsNoSuccess(t *testing.T) {
 	const lost = "host 10.0.0.1: the way to the host was lost: r3-ssm, or the session to the host, has ended\nhint: try again"
@@ -55,11 +91,11 @@ func TestWhatIsCutIsNoSuccess(t *testing.T) {
 		{"stats, r3-ssm is killed", "stats", func(t *testing.T, f *far) { f.ssm.cmd.Process.Kill() }, "web", lost},
 		{"stats of one, r3-ssm is killed", "stats web", func(t *testing.T, f *far) { f.ssm.cmd.Process.Kill() }, "web", lost},
 		{"exec, r3-ssm is killed", "exec web sh -c echo~one;sleep~1000", func(t *testing.T, f *far) { f.ssm.cmd.Process.Kill() }, "one", lost},
-		{"logs, the session is ended", "logs -f web", func(t *testing.T, f *far) {
-			if err := f.lab.Do(world.Action{Do: "session-end", To: testHost, Value: "by somebody"}); err != nil {
-				t.Error(err)
-			}
-		}, "one", lost},
+		{"logs, the session is ended", "logs -f web", ends(idleWords), "one", ended + idleWords + "\nhint: try again; how long a session may be idle"},
+		{"exec, the session is ended", "exec web sh -c echo~one;sleep~1000", ends(idleWords), "one", ended + idleWords + "\nhint: try again"},
+		{"stats, the session is ended", "stats", ends(idleWords), "web", ended + idleWords + "\nhint: try again"},
+		{"logs, somebody ends the session", "logs -f web", ends(" "), "one", "host 10.0.0.1: the way to the host was lost: the session to the host was ended, and nobody said why: somebody has ended it, or "},
+		{"logs, with words that drive terminals", "logs -f web", ends("a\x1b]0;title\a\x1b[2J\nb " + strings.Repeat("c", 2000)), "one", ended + `a\u001b]0;title\u0007\u001b[2J b ` + strings.Repeat("c", 200)},
 		{"logs, the host's key is revoked", "logs -f web", func(t *testing.T, f *far) {
 			own, err := f.keys[testHost].Own()
 			if err != nil {

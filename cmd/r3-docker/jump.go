@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"jumpsuite/dockerproxy"
@@ -246,17 +247,18 @@ func (j *jump) dial(ctx context.Context, h dockerproxy.FarHost) (net.Conn, error
 	if err := j.opens(hello, h); err != nil {
 		return nil, err
 	}
+	identity := t.identity
+	identity.Trusted = func(id tunnel.KeyID) bool { return t.trusts(id, h.ID) }
 	stream, err := j.carrier.Dial(ctx, place, h.ID)
 	if err != nil {
 		return nil, err
 	}
-	identity := t.identity
-	identity.Trusted = func(id tunnel.KeyID) bool { return t.trusts(id, h.ID) }
+	lost := sync.OnceValue(func() *carrier.Error { return j.why(place, stream) })
 	conn, err := tunnel.Client(ctx, stream, identity, hello)
 	if err != nil {
-		return nil, err
+		return nil, cut(err, lost)
 	}
-	c := &farConn{Conn: conn, environment: h.Environment, host: h.ID, left: j.leave}
+	c := &farConn{Conn: conn, environment: h.Environment, host: h.ID, left: j.leave, lost: lost}
 	if !j.enter(c) {
 		conn.Close()
 		return nil, &tunnel.UntrustedError{Key: conn.Key()}
@@ -290,6 +292,7 @@ type farConn struct {
 	*tunnel.Conn
 	environment, host string
 	left              func(*farConn)
+	lost              func() *carrier.Error // asks why it was
 	once              sync.Once
 	err               error
 	why               atomic.Pointer[error] // for which it was ended here
@@ -317,22 +320,54 @@ func (c *farConn) Read(p []byte) (int, error) {
 	return n, c.explain(err)
 }
 
+// Write writes to the host.
+func (c *farConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		err = &lostError{err: err, why: c.lost()}
+	}
+	return n, err
+}
+
 // explain is why nothing more can be read.
 func (c *farConn) explain(err error) error {
 	why := c.why.Load()
 	switch {
 	case err != nil && why != nil:
 		return *why
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return &lostError{err}
 	}
-	return err
+	return cut(err, c.lost)
+}
+
+// cut is err, or for a stream that was cut on the way what r3-ssm says of that.
+func cut(err error, lost func() *carrier.Error) error {
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	return &lostError{err: err, why: lost()}
+}
+
+// whyTime is how long r3-ssm has to say why a stream was lost.
+const whyTime = 2 * time.Second
+
+// why asks r3-ssm why a stream was lost. It knows nothing of what an r3-ssm before
+// it has done.
+func (j *jump) why(p carrier.Place, stream *net.UnixConn) *carrier.Error {
+	ctx, cancel := context.WithTimeout(context.Background(), whyTime)
+	defer cancel()
+	return j.carrier.Why(ctx, p, stream)
 }
 
 // lostError is a stream that was cut on the way.
-type lostError struct{ err error }
+type lostError struct {
+	err error
+	why *carrier.Error // nil: nobody knows
+}
 
 func (e *lostError) Error() string {
+	if e.why != nil {
+		return "the way to the host was lost: " + e.why.Text
+	}
 	return "the way to the host was lost: r3-ssm, or the session to the host, has ended"
 }
 
@@ -340,11 +375,15 @@ func (e *lostError) Unwrap() error { return e.err }
 
 // Hint is what to do about it.
 func (e *lostError) Hint() string {
+	if e.why != nil && e.why.Next != "" {
+		return e.why.Next
+	}
 	return "try again; if it happens again: journalctl -u r3-ssm, and r3-dockerproxy on the host"
 }
 
 func (c *farConn) check() {
 	w, err := c.Welcome()
+	err = cut(err, c.lost)
 	if err == nil && w.Environment != c.environment {
 		err = &elsewhereError{host: c.host, says: w.Environment, here: c.environment}
 	}
