@@ -200,7 +200,7 @@ func cmdKilled(ts *testscript.TestScript, neg bool, args []string) {
 	l.Intercept(e.meet)
 	defer l.Intercept(nil)
 	err := ts.Exec("sh", append([]string{"-c", `echo $$ >"$0"; exec "$@"`, pid}, args[2:]...)...)
-	ts.Check(e.err)
+	ts.Check(e.failure())
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		ts.Fatalf("%s ended before it called %s after %s: %v", strings.Join(args[2:], " "), e.at, e.after, err)
@@ -229,6 +229,14 @@ func (e *executioner) meet(operation string) bool {
 	e.done = true
 	e.err = killProcess(e.pid)
 	return true
+}
+
+// failure is why the process could not be killed. The call that did it may still be
+// on its way when the process is gone.
+func (e *executioner) failure() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
 }
 
 func killProcess(file string) error {
