@@ -11,7 +11,14 @@ _0jumpsuite_docker() {
 		return
 	fi
 	local -a found
-	local verb=${${words[2,CURRENT-1]:#-*}[1]}
+	local verb i
+	for ((i = 2; i < CURRENT; i++)); do
+		case $words[i] in
+		-H|--host|--environment|-l|--log-level) ((i++)) ;;
+		-*) ;;
+		*) verb=$words[i]; break ;;
+		esac
+	done
 	case $verb in
 	'') found=(ps images logs exec stats inspect run pull start create version) ;;
 	start) found=(${(f)"$(_jumpsuite_docker_ask ps -a --format '{{.Names}}')"}) ;;

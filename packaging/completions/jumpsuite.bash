@@ -58,7 +58,7 @@ _jumpsuite_docker() {
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		-H | --host) ((i++)) ;;
+		-H | --host | --environment | -l | --log-level) ((i++)) ;;
 		-*) ;;
 		*)
 			verb=${COMP_WORDS[i]}

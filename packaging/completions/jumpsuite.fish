@@ -53,9 +53,28 @@ end
 function __jumpsuite_member
     test (id -u) -ne 0; and contains jumpsuite (id -Gn | string split ' ')
 end
-complete -c docker -f -n '__jumpsuite_member; and __fish_is_nth_token 1' -a 'ps images logs exec stats inspect run pull start create version'
-complete -c docker -f -n '__jumpsuite_member; and __fish_seen_subcommand_from exec logs stats' -a "(__jumpsuite_ask docker ps --format '{{.Names}}')"
-complete -c docker -f -n '__jumpsuite_member; and __fish_seen_subcommand_from start inspect' -a "(__jumpsuite_ask docker ps -a --format '{{.Names}}')"
-complete -c docker -f -n '__jumpsuite_member; and __fish_seen_subcommand_from run create pull inspect' -a "(__jumpsuite_ask docker images --format '{{.Repository}}:{{.Tag}}')"
+
+# __jumpsuite_verb VERB…: whether one of these is docker's verb; none given: whether
+# there is none yet.
+function __jumpsuite_verb
+    set -l words (commandline -opc)
+    set -l i 2
+    while test $i -le (count $words)
+        switch $words[$i]
+            case -H --host --environment -l --log-level
+                set i (math $i + 1)
+            case '-*'
+            case '*'
+                contains -- $words[$i] $argv
+                return
+        end
+        set i (math $i + 1)
+    end
+    test (count $argv) -eq 0
+end
+complete -c docker -f -n '__jumpsuite_member; and __jumpsuite_verb' -a 'ps images logs exec stats inspect run pull start create version'
+complete -c docker -f -n '__jumpsuite_member; and __jumpsuite_verb exec logs stats' -a "(__jumpsuite_ask docker ps --format '{{.Names}}')"
+complete -c docker -f -n '__jumpsuite_member; and __jumpsuite_verb start inspect' -a "(__jumpsuite_ask docker ps -a --format '{{.Names}}')"
+complete -c docker -f -n '__jumpsuite_member; and __jumpsuite_verb run create pull inspect' -a "(__jumpsuite_ask docker images --format '{{.Repository}}:{{.Tag}}')"
 
 # @TABLES@
