@@ -37,7 +37,7 @@ test-packages: ## installs them into fresh Debians: minutes, root, a mirror of D
 	build/setup debootstrap lintian rpm rpmlint dnf createrepo-c mandoc gnupg qemu-user-static
 	DIST=$(CURDIR)/dist/test packaging/build
 	DIST=$(CURDIR)/dist/test/next VERSION=99.0.0 packaging/build $$($(GO) env GOARCH)
-	DIST=$(CURDIR)/dist/test $(GO) test -tags packages -timeout 20m ./packaging/...
+	DIST=$(CURDIR)/dist/test build/test -tags packages -timeout 20m ./packaging/...
 
 setup:
 	@build/setup
