@@ -13,7 +13,6 @@ import (
 
 // Pattern is a regular expression for texts of a bounded length.
 type Pattern struct {
-	text     string
 	max      int // in bytes
 	compiled func() *regexp.Regexp
 }
@@ -27,7 +26,7 @@ func New(text string) *Pattern { return Sized(unbounded, text) }
 
 // Sized matches texts of at most max bytes.
 func Sized(max int, text string) *Pattern {
-	return &Pattern{text: text, max: max, compiled: sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })}
+	return &Pattern{max: max, compiled: sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })}
 }
 
 // MatchString reports whether s is short enough and matches.
@@ -55,5 +54,3 @@ func (p *Pattern) FindStringSubmatchIndex(s string) []int {
 func (p *Pattern) ReplaceAllStringFunc(s string, f func(string) string) string {
 	return p.compiled().ReplaceAllStringFunc(s, f)
 }
-
-func (p *Pattern) String() string { return p.text }

@@ -514,19 +514,3 @@ func (s *stream) ReadFrom(r io.Reader) (total int64, err error) {
 		}
 	}
 }
-
-// Join carries bytes between a stream of a Carrier and a local connection until
-// both are over, and closes both. When the local side closes, the stream is
-// closed and what the host still sends goes on to be delivered; when that fails
-// there is nobody left to deliver it to.
-func Join(s net.Conn, local net.Conn) {
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		io.Copy(s, local)
-		s.Close()
-	})
-	io.Copy(local, s)
-	local.Close()
-	s.Close()
-	wg.Wait()
-}
