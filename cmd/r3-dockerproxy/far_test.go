@@ -23,6 +23,7 @@ import (
 	"jumpsuite/internal/audit"
 	"jumpsuite/internal/keys"
 	"jumpsuite/internal/tunnel"
+	"jumpsuite/internal/witness"
 )
 
 // jump is a jump server.
@@ -223,8 +224,9 @@ func TestARevokedKeysConnectionsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.reload()
-	if n, err := conns[0].Read(make([]byte, 1)); err == nil {
-		t.Errorf("the revoked key's: got %d bytes and no error", n)
+	var ended *tunnel.EndedError
+	if _, err := conns[0].Read(make([]byte, 1)); !errors.As(err, &ended) || !strings.Contains(err.Error(), string(keys.ID(j.key))) {
+		t.Errorf("the revoked key's: got %v, want that the gate ended it", err)
 	}
 	if got := ask(t, conns[1], "/_ping"); !strings.Contains(got, "502") {
 		t.Errorf("the other's: got %q", got)
@@ -368,6 +370,38 @@ func TestWhereASessionIsRequiredNoOtherConnectionIsServed(t *testing.T) {
 		t.Errorf("got %v, want that no gate answers", err)
 	}
 	eventually(t, "the log says why", func() bool { return p.said("without an SSM session was refused") })
+}
+
+// Who may open sessions with another document, for something else, gets none to the
+// gate where its own is required; where it is only looked for, that is on record.
+func TestASessionOfAnotherDocumentIsRefusedWhereOneIsRequired(t *testing.T) {
+	session := witness.Session{ID: "ann-0123", Document: "AWS-StartPortForwardingSession", Owner: "arn:aws:iam::123456789012:user/ann"}
+	lost := errors.New("no process has it open")
+	for _, tt := range []struct {
+		check    agentCheck
+		document string
+		fails    error
+		want     string // of the error; empty: none
+	}{
+		{checkRequire, "jumpsuite-docker", nil, ""},
+		{checkRequire, "AWS-StartPortForwardingSession", nil, "session ann-0123 was started with the document AWS-StartPortForwardingSession, not jumpsuite-docker"},
+		{checkRequire, "", nil, "session ann-0123 was started with the document , not jumpsuite-docker"},
+		{checkRequire, "jumpsuite-docker", lost, lost.Error()},
+		{checkRecord, "AWS-StartPortForwardingSession", nil, ""},
+		{checkRecord, "jumpsuite-docker", lost, lost.Error()},
+		{checkOff, "AWS-StartPortForwardingSession", nil, "not looked for"},
+	} {
+		s := session
+		s.Document = tt.document
+		f := &far{check: tt.check, document: "jumpsuite-docker", look: func(net.Conn) (witness.Session, error) { return s, tt.fails }}
+		got, err := f.session(nil)
+		if tt.want == "" && (err != nil || got != s) || tt.want != "" && (err == nil || err.Error() != tt.want) {
+			t.Errorf("%s, %q, %v: got %v, %v", tt.check, tt.document, tt.fails, got, err)
+		}
+		if said := describe(got, err); tt.want == "" && said != "ssm session ann-0123 of "+tt.document+" by "+s.Owner {
+			t.Errorf("on record: %s", said)
+		}
+	}
 }
 
 func TestHealth(t *testing.T) {
