@@ -1,8 +1,10 @@
 package dockerproxy
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -19,8 +21,10 @@ import (
 // each as ever, and tells the exit code with the end of the stream.
 //
 // Only docker exec is served so, which says what it is: who creates an exec there
-// starts it. Nothing of the stream is read before the client's start was decided,
-// recorded and, where that is due, is being recorded.
+// starts it. Before the host is asked, the start is on record, too, and is being
+// recorded where that is due. Nothing of the stream is read before the client's own
+// start was decided, anew: what it is refused for then (its form, a policy of
+// meanwhile) ends the exec, on record.
 
 // lastExec in place of an exec's id is the one that the request before has created
 // on the same connection: the host's gate is asked to start it before its id is known.
@@ -30,19 +34,57 @@ const lastExec = "last"
 // client to start it.
 const begunTime = 10 * time.Second
 
-// begun is an exec that the host was asked to start already.
+// begun is an exec that the host was asked to start already. That is on record, and
+// is being recorded where it has to be, from before the host was asked.
 type begun struct {
-	up    *upstream
-	event string // id of the event of the start, which the host was told
-	stop  func()
+	gate   *Gate
+	up     *upstream
+	stop   func()
+	opened audit.Event // of the start, which the host was told
+	record policy.Recording
+	rec    Recording // nil: it is not recorded
+	taps   taps
+	taken  bool // an exchange has the event and the recording, and closes them
 }
 
-// end closes the stream, if it still is nobody's.
-func (b *begun) end() {
-	if b != nil {
+// beforehand puts the start of an exec on record, and begins its recording, where the
+// decision obliges to one: what fails is refused while nothing runs.
+func (x *exchange) beforehand(e *execution, d policy.Decision) (*begun, error) {
+	about := e.about
+	about.Detail = "exec start"
+	y := &exchange{ctx: x.ctx, gate: x.gate, conn: x.conn, op: x.op, req: x.req}
+	if _, err := y.permitted(e.question, d, about, audit.Open); err != nil {
+		return nil, err
+	}
+	rec, t, err := y.startRecording(d, e.session())
+	if err != nil {
+		y.close(err)
+		return nil, err
+	}
+	return &begun{gate: x.gate, opened: y.event, record: d.Obligations.Record, rec: rec, taps: t}, nil
+}
+
+// errUntaken is why an exec ended that was started with its create.
+var errUntaken = errors.New("its client did not start it")
+
+// end closes the stream, and the event and the recording, unless an exchange does.
+func (b *begun) end(why error) {
+	if b == nil {
+		return
+	}
+	if b.up != nil {
 		b.stop()
 		b.up.conn.Close()
 	}
+	if b.taken {
+		return
+	}
+	var r audit.Result
+	if b.rec != nil {
+		r.Recording, _ = b.rec.Close()
+	}
+	y := &exchange{gate: b.gate, event: b.opened, opened: true}
+	y.closeWith(r, cmp.Or(why, errUntaken))
 }
 
 // untaken ends an exec that its client has not started.
@@ -53,7 +95,19 @@ func (e *execution) untaken() {
 	}
 	e.started.Store(true)
 	e.end()
-	b.end()
+	b.end(nil)
+}
+
+// takes makes the event and the recording of the start, which are there already, this
+// exchange's. By now it is known in which container it is.
+func (x *exchange) takes(b *begun, e *execution, q policy.Request) {
+	x.event, x.opened, b.taken = b.opened, true, true
+	host := x.event.Resource.Host
+	x.event.Resource = e.about.Resource
+	x.event.Resource.Host = host
+	if k := q.Resource.ContainerType; k != policy.None {
+		x.event.Resource.ContainerType = k
+	}
 }
 
 // isExec reports whether it is docker exec that asks, through a gate elsewhere.
@@ -83,34 +137,42 @@ func (x *exchange) aboutRef() audit.Event {
 // execAtOnce asks the host's gate to create and to start the exec that e will be,
 // and for the container where that is not known. What is wrong is told as create's
 // answer.
-func (x *exchange) execAtOnce(e *execution, o *container.ExecOptions, known bool) error {
+func (x *exchange) execAtOnce(e *execution, o *container.ExecOptions, d policy.Decision, known bool) (err error) {
+	e.id = audit.NewID(time.Now()) // until the host has said its own
+	if !x.gate.remember(e) {
+		return tooManyExecs()
+	}
+	b, err := x.beforehand(e, d)
+	kept := false
+	defer func() {
+		if !kept {
+			x.gate.drop(e)
+			b.end(err)
+		}
+	}()
+	if err != nil {
+		return err
+	}
 	up, version, err := x.own(true)
 	if err != nil {
 		return err
 	}
-	unwatched := context.AfterFunc(x.ctx, func() { up.conn.Close() })
-	b := &begun{up: up, event: audit.NewID(time.Now()), stop: func() { unwatched() }}
-	kept := false
-	defer func() {
-		if !kept {
-			b.end()
-		}
-	}()
+	unwatched := context.AfterFunc(x.ctx, func() { up.conn.Close(); e.untaken() })
+	b.up, b.stop = up, func() { unwatched() }
 	start := container.ExecStartOptions{Tty: o.Tty, ConsoleSize: o.ConsoleSize}
 	err = up.write(version, x.forFar(&ask{method: http.MethodPost, path: "/containers/" + e.container + "/exec", body: o, outlook: !known}))
 	if err == nil {
-		err = up.write(version, &ask{method: http.MethodPost, path: "/exec/" + lastExec + "/start", body: start, upgrade: true, event: b.event})
+		err = up.write(version, &ask{method: http.MethodPost, path: "/exec/" + lastExec + "/start", body: start, upgrade: true, event: b.opened.ID})
 	}
 	if err != nil {
 		return x.gate.gone(err)
 	}
-	if err := x.created(e, up, known); err != nil {
+	id, err := x.created(e, up, known)
+	if err != nil {
 		return err
 	}
 	e.begun.Store(b)
-	if !x.gate.remember(e) {
-		return &Refusal{Status: http.StatusTooManyRequests, Text: "too many execs at a time"}
-	}
+	x.gate.rename(e, id)
 	kept = true
 	time.AfterFunc(begunTime, e.untaken)
 	return x.replyJSON(http.StatusCreated, struct {
@@ -119,34 +181,33 @@ func (x *exchange) execAtOnce(e *execution, o *container.ExecOptions, known bool
 }
 
 // created reads what came of the create.
-func (x *exchange) created(e *execution, up *upstream, known bool) error {
+func (x *exchange) created(e *execution, up *upstream, known bool) (id string, err error) {
 	ans, err := up.read(http.MethodPost)
 	if err != nil {
-		return x.gate.gone(err)
+		return "", x.gate.gone(err)
 	}
 	var t *target
 	if !known && ans.status == http.StatusCreated {
 		if t, err = x.outlookIn(ans); err != nil {
-			return err
+			return "", err
 		}
 	}
 	raw, _, err := x.take(ans)
 	if err != nil {
-		return engineRefusal(err)
+		return "", engineRefusal(err)
 	}
 	var made struct {
 		ID string `json:"Id"`
 	}
 	if err := json.Unmarshal(raw, &made); err != nil || !isID(made.ID) || !known && t == nil {
-		return unavailable("the answer of the host's gate to exec is not understood")
+		return "", unavailable("the answer of the host's gate to exec is not understood")
 	}
-	e.id = made.ID
 	if t != nil {
 		argv := e.about.Argv
 		e.container, e.question.Resource, e.about = t.ID, x.question(policy.DockerExec, t.resource()).Resource, t.about()
 		e.about.Argv = argv
 	}
-	return nil
+	return made.ID, nil
 }
 
 // startedRef is the exec that is meant: on a jump server's connection, where the word

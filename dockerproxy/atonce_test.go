@@ -124,9 +124,116 @@ func TestWhatIsAskedAtOnceIsOnRecordTwice(t *testing.T) {
 			t.Errorf("%s: here %+v, there %+v", tt.detail, here, there)
 		}
 	}
-	if here := of(h.log, audit.Open, "exec start"); here.Resource.Container != webID || here.Resource.ContainerType != "web" {
-		t.Errorf("the start does not say in which container: %+v", here)
+	// It is on record before it is known what goes by the name.
+	open, over := of(h.log, audit.Open, "exec start"), of(h.log, audit.Close, "exec start")
+	if open.Resource.Name != "web" || over.ID != open.ID || over.Resource.Container != webID || over.Resource.ContainerType != "web" {
+		t.Errorf("it does not say in which container: %+v, %+v", open, over)
 	}
+}
+
+// What cannot be recorded is not done, and not begun either.
+func TestAnExecAtOnceRunsOnlyWhenItIsOnRecord(t *testing.T) {
+	for _, tt := range []struct {
+		name, environment string
+		breaks            func(h *harness)
+		status            int
+		says              string
+	}{
+		{"the log is full after the create", "test", func(h *harness) {
+			record := h.gate.Record
+			h.gate.Record = func(e *audit.Event) error {
+				if e.Kind == audit.Open {
+					return io.ErrShortWrite
+				}
+				return record(e)
+			}
+		}, http.StatusServiceUnavailable, "it cannot be recorded"},
+		{"the recorder fails", "taped", func(h *harness) {
+			h.gate.Recorder = func(Session) (Recording, error) { return nil, io.ErrShortWrite }
+		}, http.StatusBadGateway, "the session cannot be recorded"},
+		{"there is no recorder", "taped", func(h *harness) { h.gate.Recorder = nil }, http.StatusServiceUnavailable, "there is no recorder"},
+		{"the caller has as many execs as he may", "test", func(h *harness) {
+			for i := range maxExecsEach {
+				h.gate.remember(&execution{id: fmt.Sprint(i), owner: owner{UID: 1001, User: "dev"}, created: time.Now()})
+			}
+		}, http.StatusTooManyRequests, "too many execs"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h, engine := tapedGates(t, tt.environment, nil)
+			tt.breaks(h)
+			a := exchangeRaw(t, h.socket("dev"), verbed(post("/v1.51/containers/web/exec", someExec)))
+			if a.status != tt.status || !strings.Contains(a.body, tt.says) {
+				t.Errorf("got %d %s, want %d and %q", a.status, a.body, tt.status, tt.says)
+			}
+			if got := engine.changes(); len(got) > 0 || slices.ContainsFunc(h.hostLog.all(), isExec) {
+				t.Errorf("the host was asked: %q, %+v", got, h.hostLog.all())
+			}
+			for _, e := range h.log.all() {
+				if e.Kind == audit.Open && !slices.ContainsFunc(h.log.all(), func(c audit.Event) bool { return c.Kind == audit.Close && c.ID == e.ID && c.Result.Error != "" }) {
+					t.Errorf("on record as begun, and not as over: %+v", h.log.all())
+				}
+			}
+		})
+	}
+}
+
+func isExec(e audit.Event) bool { return e.Action == "docker.exec" }
+
+// tapedGates are two gates with a tunnel between them, where sessions are recorded in
+// taped. begins is told when a recording does.
+func tapedGates(t *testing.T, environment string, begins func(Session)) (*harness, *fakeEngine) {
+	engine := newFakeEngine(t)
+	h := newHarness(t, engine.socket, environment, func(g *Gate) {
+		g.Recorder = func(s Session) (Recording, error) {
+			if begins != nil {
+				begins(s)
+			}
+			return unheard{}, nil
+		}
+	})
+	h.behindAnother()
+	throughTunnel(t, h)
+	return h, engine
+}
+
+// Its first milliseconds are on the recording, too.
+func TestARecordingBeginsBeforeWhatIsRecorded(t *testing.T) {
+	var h *harness
+	var engine *fakeEngine
+	var begun []Session
+	h, engine = tapedGates(t, "taped", func(s Session) {
+		if h == nil || s.Caller.Key != "" {
+			return // the host's own
+		}
+		if got := engine.changes(); len(got) > 0 || slices.ContainsFunc(h.hostLog.all(), isExec) {
+			t.Errorf("the host was asked before: %q, %+v", got, h.hostLog.all())
+		}
+		if all := h.log.all(); all[len(all)-1].Kind != audit.Open || all[len(all)-1].ID != s.ID {
+			t.Errorf("it is not on record that it begins: %+v", all)
+		}
+		begun = append(begun, s)
+	})
+	if a := exchangeRaw(t, h.socket("dev"), verbed(post("/v1.51/containers/web/exec", someExec))); a.status != http.StatusCreated {
+		t.Fatalf("create: got %d %s", a.status, a.body)
+	}
+	if len(begun) != 1 || !slices.Equal(begun[0].Argv, []string{"cat"}) {
+		t.Fatalf("got %+v", begun)
+	}
+	conn, br := startsExec(t, h, "dev")
+	io.WriteString(conn, "typed")
+	conn.CloseWrite()
+	if b, err := io.ReadAll(br); string(b) != "typed" || err != nil {
+		t.Errorf("got %q, %v", b, err)
+	}
+	eventually(t, "it is over, once", func() bool {
+		n := 0
+		for _, e := range h.log.all() {
+			if e.Kind == audit.Close && e.ID == begun[0].ID {
+				n++
+			}
+		}
+		return n == 1 && len(begun) == 1
+	})
 }
 
 // Neither gate's refusal costs less: nothing is made on the host.
@@ -167,30 +274,39 @@ func TestAnExecAtOnceIsRefusedByEither(t *testing.T) {
 
 // Nothing of an exec goes to its caller that is not on record, or not being recorded.
 func TestAnExecThatIsUnderWayEndsWhereItsStartIsRefused(t *testing.T) {
+	const plain = `{"Detach":false,"Tty":false}`
 	for _, tt := range []struct {
-		name   string
-		breaks func(h *harness)
-		says   string
+		name, start string
+		breaks      func(h *harness)
+		says        string
 	}{
-		{"the log is full", func(h *harness) { h.log.mu.Lock(); h.log.broken = io.ErrShortWrite; h.log.mu.Unlock() }, "cannot be recorded"},
-		{"the policy was changed", func(h *harness) {
+		{"the policy was changed", plain, func(h *harness) {
 			h.gate.SetPolicy(mustPolicy(t, strings.Replace(testPolicy, "docker.stats, docker.inspect, docker.exec]", "docker.stats, docker.inspect]", 1)))
 		}, "docker.exec is not allowed"},
+		{"it would have to be recorded by now", plain, func(h *harness) {
+			h.gate.SetPolicy(mustPolicy(t, strings.Replace(testPolicy, "    environments: [test, prod]\n", "    environments: [test, prod]\n    record: output\n", 1)))
+		}, "the policy was changed"},
+		{"it is another terminal's", `{"Detach":false,"Tty":true}`, func(*harness) {}, "created with Tty false"},
+		{"it is to be detached", `{"Detach":true,"Tty":false}`, func(*harness) {}, "either detached or upgraded"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h, _ := twoGates(t, "test")
-			throughTunnel(t, h)
+			h, _ := tapedGates(t, "test", nil)
 			if a := exchangeRaw(t, h.socket("dev"), verbed(post("/v1.51/containers/web/exec", someExec))); a.status != http.StatusCreated {
 				t.Fatalf("create: got %d %s", a.status, a.body)
 			}
 			tt.breaks(h)
-			start := post("/v1.51/exec/"+execID+"/start", `{"Detach":false,"Tty":false}`, upgradeTCP, "Content-Type: application/json")
+			start := post("/v1.51/exec/"+execID+"/start", tt.start, upgradeTCP, "Content-Type: application/json")
 			if a := exchangeRaw(t, h.socket("dev"), verbed(start)); a.status < 400 || !strings.Contains(a.body, tt.says) {
 				t.Errorf("start: got %d %s, want %q", a.status, a.body, tt.says)
 			}
 			eventually(t, "the host ends it", func() bool {
 				return slices.ContainsFunc(h.hostLog.all(), func(e audit.Event) bool { return e.Kind == audit.Close && e.Action == "docker.exec" })
 			})
+			if !slices.ContainsFunc(h.log.all(), func(e audit.Event) bool {
+				return e.Kind == audit.Close && e.Action == "docker.exec" && strings.Contains(e.Result.Error, tt.says)
+			}) {
+				t.Errorf("its end is not on record: %+v", h.log.all())
+			}
 		})
 	}
 }
@@ -210,6 +326,9 @@ func TestAnExecThatNobodyTakesEnds(t *testing.T) {
 	eventually(t, "the host ends it", func() bool {
 		return slices.ContainsFunc(h.hostLog.all(), func(e audit.Event) bool { return e.Kind == audit.Close && e.Action == "docker.exec" })
 	})
+	if !slices.ContainsFunc(h.log.all(), func(e audit.Event) bool { return e.Kind == audit.Close && e.Result.Error == errUntaken.Error() }) {
+		t.Errorf("that it was not taken is not on record: %+v", h.log.all())
+	}
 	start := post("/v1.51/exec/"+execID+"/start", `{"Detach":false,"Tty":false}`, upgradeTCP, "Content-Type: application/json")
 	if a := exchangeRaw(t, h.socket("dev"), verbed(start)); a.status != http.StatusConflict {
 		t.Errorf("start: got %d %s", a.status, a.body)

@@ -99,7 +99,7 @@ func serveExecCreate(x *exchange) error {
 		e.container = t.ID
 	}
 	if x.isExec() && !asked.Detach {
-		return x.execAtOnce(e, &o, t != nil)
+		return x.execAtOnce(e, &o, d, t != nil)
 	}
 	return x.createExec(e, &o)
 }
@@ -167,7 +167,7 @@ func (x *exchange) createExec(e *execution, o *container.ExecOptions) error {
 	}
 	e.id = made.ID
 	if !x.gate.remember(e) {
-		return &Refusal{Status: http.StatusTooManyRequests, Text: "too many execs at a time"}
+		return tooManyExecs()
 	}
 	x.conn.madeExec = e.id
 	return x.replyJSON(http.StatusCreated, made)
@@ -190,6 +190,25 @@ func (g *Gate) remember(e *execution) bool {
 	}
 	g.execs[e.id] = e
 	return true
+}
+
+func tooManyExecs() error {
+	return &Refusal{Status: http.StatusTooManyRequests, Text: "too many execs at a time"}
+}
+
+// rename keeps an exec under the id that it turned out to have, and drop no longer.
+func (g *Gate) rename(e *execution, id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.execs, e.id)
+	e.id = id
+	g.execs[id] = e
+}
+
+func (g *Gate) drop(e *execution) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.execs, e.id)
 }
 
 func (g *Gate) forget(which func(*execution) bool) {
@@ -235,7 +254,7 @@ func (x *exchange) execution() (*execution, error) {
 	return e, nil
 }
 
-func serveExecStart(x *exchange) error {
+func serveExecStart(x *exchange) (err error) {
 	var o container.ExecStartOptions
 	if err := unmarshal(x.body, &o); err != nil {
 		return err
@@ -249,14 +268,11 @@ func serveExecStart(x *exchange) error {
 		return err
 	}
 	b := e.begun.Swap(nil)
-	defer b.end()
+	defer func() { b.end(err) }()
 	if err := x.startable(e, &o, b); err != nil {
 		return err
 	}
-	if b != nil {
-		x.next = b.event
-	}
-	stays, d, err := x.execAgain(e, &o)
+	stays, d, err := x.execAgain(e, &o, b)
 	if err != nil {
 		return err
 	}
@@ -285,7 +301,7 @@ func (x *exchange) startable(e *execution, o *container.ExecStartOptions, b *beg
 
 // execAgain decides anew: the policy may have changed since the exec was
 // created, and so may the container. stays is what has to hold for as long as it runs.
-func (x *exchange) execAgain(e *execution, o *container.ExecStartOptions) (stays allowed, d policy.Decision, err error) {
+func (x *exchange) execAgain(e *execution, o *container.ExecStartOptions, b *begun) (stays allowed, d policy.Decision, err error) {
 	q := e.question
 	t, err := x.lookup(e.container, nil)
 	if err != nil {
@@ -301,6 +317,14 @@ func (x *exchange) execAgain(e *execution, o *container.ExecStartOptions) (stays
 			return nil, d, x.refuse(q, e.about, err)
 		}
 		stays = stillListed(t.kind(), q, d)
+	}
+	switch {
+	case b == nil || !d.Allowed():
+	case d.Obligations.Record > b.record:
+		return nil, d, x.refuse(q, e.about, forbidden("call docker exec again", "%v", errPolicyChanged))
+	default:
+		x.takes(b, e, q)
+		return stays, d, nil
 	}
 	kind := audit.Open
 	if o.Detach {
@@ -336,7 +360,7 @@ func (x *exchange) startAttached(e *execution, o *container.ExecStartOptions, b 
 	if o.ConsoleSize != nil {
 		e.size = *o.ConsoleSize
 	}
-	rec, t, err := x.startRecording(d, e.session())
+	rec, t, err := x.recorded(e, b, d)
 	if err != nil {
 		return err
 	}
@@ -365,6 +389,14 @@ func (x *exchange) startAttached(e *execution, o *container.ExecStartOptions, b 
 	}
 	x.closeWith(result, err)
 	return err
+}
+
+// recorded is the exec's recording, which may have begun already.
+func (x *exchange) recorded(e *execution, b *begun, d policy.Decision) (Recording, taps, error) {
+	if b != nil {
+		return b.rec, b.taps, nil
+	}
+	return x.startRecording(d, e.session())
 }
 
 func (e *execution) session() Session {
