@@ -281,6 +281,19 @@ func TestAllHostsAreOneTable(t *testing.T) {
 	}
 }
 
+// An environment whose hosts are not known is named, and the exit code says that the
+// table is not all there is; those of the others are shown.
+func TestAnEnvironmentWhoseHostsAreNotKnownIsNamed(t *testing.T) {
+	for _, line := range []string{"ps --format {{.Names}}", "images --format {{.Tag}}", "stats --no-stream --format {{.Name}}"} {
+		f, g := newFleet(t)
+		f.list = strings.TrimSuffix(f.list, "}") + `,"Missing":[{"Environment":"prod","Error":"jumpsuite: r3-ssm is not running\nhint: start it"}]}`
+		got := typed(t, g, strings.Fields(line)...)
+		if got.code != 1 || got.out == "" || got.err != "docker: the hosts of prod are missing: r3-ssm is not running\nhint: start it\n" {
+			t.Errorf("%s: got %d, %q, %q", line, got.code, got.out, got.err)
+		}
+	}
+}
+
 // Who names containers is shown these, and no others: the gate finds out where they
 // are, or says that they are nowhere.
 func TestNumbersAreOfTheContainersThatWereNamed(t *testing.T) {
