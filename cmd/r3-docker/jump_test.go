@@ -63,7 +63,13 @@ func (b *background) text() string {
 // daemon starts a command of ours and waits until it is ready.
 func daemon(t *testing.T, env []string, name string, args ...string) *background {
 	t.Helper()
-	b := &background{cmd: exec.Command(filepath.Join(sudoer.Bin, name), args...)}
+	return ready(t, env, exec.Command(filepath.Join(sudoer.Bin, name), args...))
+}
+
+// ready starts a command that runs one of ours and waits until that is ready.
+func ready(t *testing.T, env []string, cmd *exec.Cmd) *background {
+	t.Helper()
+	b := &background{cmd: cmd}
 	b.cmd.Env, b.cmd.Stderr = append(os.Environ(), env...), b
 	if err := b.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -78,7 +84,7 @@ func daemon(t *testing.T, env []string, name string, args ...string) *background
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("%s is not ready: %s", name, b.text())
+	t.Fatalf("%s is not ready: %s", cmd, b.text())
 	return nil
 }
 
@@ -170,6 +176,15 @@ func (f *far) host(t *testing.T, id, environment string) {
 // hostWith is host without some of the actions that it lets jump servers have.
 func (f *far) hostWith(t *testing.T, id, environment, without string) {
 	t.Helper()
+	b := daemon(t, nil, "r3-dockerproxy", append(f.gate(t, id, environment, without), "--agent-check", "off")...)
+	if err := f.lab.Forward(id, 2376, tcpAddress.FindString(b.text())); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// gate furnishes a docker host, and returns the arguments of its gate.
+func (f *far) gate(t *testing.T, id, environment, without string) []string {
+	t.Helper()
 	dir := t.TempDir()
 	text, err := policyText()
 	if err != nil {
@@ -201,12 +216,9 @@ jump-servers:
 		}
 	}
 	f.audits[id], f.keys[id] = filepath.Join(dir, "audit"), there
-	b := daemon(t, nil, "r3-dockerproxy", "--policy", policyFile, "--environment", environment, "--listen", "tcp://127.0.0.1:0",
-		"--engine", "unix://"+f.engine, "--leases", filepath.Join(dir, "leases"), "--keys", there.Dir, "--trusted-keys", there.Admin,
-		"--audit", f.audits[id], "--agent-check", "off", "--watch", "100ms", "--host", "ip-"+environment)
-	if err := f.lab.Forward(id, 2376, tcpAddress.FindString(b.text())); err != nil {
-		t.Fatal(err)
-	}
+	return []string{"--policy", policyFile, "--environment", environment, "--listen", "tcp://127.0.0.1:0",
+		"--engine", "unix://" + f.engine, "--leases", filepath.Join(dir, "leases"), "--keys", there.Dir, "--trusted-keys", there.Admin,
+		"--audit", f.audits[id], "--watch", "100ms", "--host", "ip-" + environment}
 }
 
 func TestOneDockerForTheWholeCluster(t *testing.T) {

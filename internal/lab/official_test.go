@@ -2,6 +2,7 @@ package lab_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"io"
 	"net"
@@ -9,22 +10,63 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
+	"jumpsuite/internal/lab"
 	"jumpsuite/internal/lab/realagent"
+	"jumpsuite/internal/lab/world"
 )
 
 const instance = "i-0123456789abcdef0"
 
-// The official client, where it is.
+// The official client, where it is, with the lab's agent.
 func TestTheOfficialPluginCanBeTheClient(t *testing.T) {
 	plugin, err := realagent.Plugin()
 	if err != nil {
 		t.Skipf("the official client is left out: %v", err)
 	}
+	throughPlugin(t, start(t, "clusters: [{name: prod, hosts: [{instance: "+instance+"}]}]"), plugin)
+}
+
+// Both ends are the official ones; the relay between them is ours.
+func TestTheOfficialPluginAndTheOfficialAgentUnderstandEachOther(t *testing.T) {
+	plugin, err := realagent.Plugin()
+	if err != nil {
+		t.Skipf("the official client is left out: %v", err)
+	}
+	folder, err := realagent.Folder()
+	if err != nil {
+		t.Skipf("the official agent is left out: %v", err)
+	}
 	l := start(t, "clusters: [{name: prod, hosts: [{instance: "+instance+"}]}]")
+	a, err := realagent.Start(realagent.Options{Folder: folder, Dir: t.TempDir(), Instance: instance, Lab: l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("the agent says:\n%s", a.Log())
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if err := a.Await(ctx, true); err != nil {
+		t.Fatal(err)
+	}
+	throughPlugin(t, l, plugin)
+}
+
+// throughPlugin has the official client carry lines to a host's port and back, while each side loses
+// its websocket, and ends the session. What is typed while its own is away ends the
+// client, so it gets the time to come back.
+func throughPlugin(t *testing.T, l *lab.Lab, plugin string) {
+	t.Helper()
 	if err := l.Listen(instance, 2376, func(c net.Conn) { io.WriteString(c, "hello\n"); io.Copy(c, c) }); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +94,16 @@ func TestTheOfficialPluginCanBeTheClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := bufio.NewReader(stdout)
-	for _, step := range []struct{ send, want string }{{"", "hello\n"}, {"one two\n", "one two\n"}} {
+	for _, step := range []struct{ cut, send, want string }{{"", "", "hello\n"}, {"", "one two\n", "one two\n"}, {"agent", "three\n", "three\n"}, {"client", "four\n", "four\n"}, {"both", "five\n", "five\n"}} {
+		if step.cut != "" {
+			opened := channels(l)
+			if err := l.Do(world.Action{Do: "session-cut", To: instance, Value: step.cut}); err != nil {
+				t.Fatal(err)
+			}
+			for late := time.Now().Add(time.Minute); step.cut != "agent" && channels(l) == opened && time.Now().Before(late); {
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
 		if _, err := io.WriteString(stdin, step.send); err != nil {
 			t.Fatal(err)
 		}
@@ -75,4 +126,14 @@ func TestTheOfficialPluginCanBeTheClient(t *testing.T) {
 	if n := l.Sessions(instance); n != 0 {
 		t.Errorf("%d sessions are open", n)
 	}
+}
+
+// channels counts the data channels that clients have opened.
+func channels(l *lab.Lab) (n int) {
+	for _, c := range l.Calls() {
+		if c.Operation == "OpenDataChannel" {
+			n++
+		}
+	}
+	return n
 }

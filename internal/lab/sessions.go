@@ -54,6 +54,12 @@ func (l *Lab) Forward(host string, port int, address string) error {
 // Sessions is how many sessions to a host (instance id, IP or cluster) are open.
 func (l *Lab) Sessions(host string) int { return l.inventory.Open(host) }
 
+// RealAgent is the version of the real agent that has connected to the lab for a host (instance
+// id), and whether it is connected now. Without one, the lab plays the agent.
+func (l *Lab) RealAgent(host string) (version string, connected bool) {
+	return l.inventory.RealAgent(host)
+}
+
 func (l *Lab) closePorts() {
 	l.ports.mu.Lock()
 	defer l.ports.mu.Unlock()

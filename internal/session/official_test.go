@@ -1,16 +1,13 @@
 package session_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
 	"jumpsuite/internal/lab"
 	"jumpsuite/internal/lab/realagent"
@@ -28,11 +25,7 @@ func official(t testing.TB, l *lab.Lab) *realagent.Agent {
 		}
 		return nil
 	}
-	certificate, err := l.Certificate()
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := realagent.Start(realagent.Options{Folder: folder, Dir: t.TempDir(), Instance: host, URL: l.URL(), Certificate: certificate, Env: l.Env()})
+	a, err := realagent.Start(realagent.Options{Folder: folder, Dir: t.TempDir(), Instance: host, Lab: l})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +37,11 @@ func official(t testing.TB, l *lab.Lab) *realagent.Agent {
 			t.Logf("the agent says:\n%s", a.Log())
 		}
 	})
-	connected(t, l, a, true)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if err := a.Await(ctx, true); err != nil {
+		t.Fatal(err)
+	}
 	l.ResetCalls()
 	return a
 }
@@ -58,26 +55,6 @@ func exact(t *testing.T, link string) {
 	}
 }
 
-// labsOwn is the version of the agent that the lab plays.
-const labsOwn = "3.3.987.0"
-
-// connected waits until the real agent is connected to the lab, or is not any more.
-func connected(t testing.TB, l *lab.Lab, a *realagent.Agent, want bool) {
-	t.Helper()
-	for late := time.Now().Add(2 * time.Minute); time.Now().Before(late); time.Sleep(100 * time.Millisecond) {
-		out, err := config(l).API.(*ssm.Client).DescribeInstanceInformation(t.Context(), &ssm.DescribeInstanceInformationInput{
-			Filters: []types.InstanceInformationStringFilter{{Key: aws.String("InstanceIds"), Values: []string{host}}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		i := out.InstanceInformationList[0]
-		if aws.ToString(i.AgentVersion) != labsOwn && (i.PingStatus == types.PingStatusOnline) == want {
-			return
-		}
-	}
-	t.Fatalf("the official agent is not connected: %v; it says\n%s", want, a.Log())
-}
-
 func TestTheOfficialAgentIsTheHostsWhereItIs(t *testing.T) {
 	if _, err := realagent.Folder(); err != nil {
 		t.Skipf("the official agent is left out: %v", err)
@@ -86,8 +63,8 @@ func TestTheOfficialAgentIsTheHostsWhereItIs(t *testing.T) {
 	listen(t, l, echo)
 	s := open(t, l)
 	greeted(t, s)
-	if s.AgentVersion() == labsOwn {
-		t.Error("the lab's own agent has answered")
+	if version, ok := l.RealAgent(host); !ok || version != s.AgentVersion() {
+		t.Errorf("an agent of version %s has answered; connected is %q, %v", s.AgentVersion(), version, ok)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)

@@ -25,6 +25,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"jumpsuite/internal/lab"
 )
 
 // Variable is the environment variable that names the folder with the programs.
@@ -74,10 +76,8 @@ type Options struct {
 	Dir string
 	// Instance is the host's id, of ten characters at least.
 	Instance string
-	// URL, Certificate and Env are the lab's.
-	URL         string
-	Certificate []byte
-	Env         []string
+	// Lab is where it connects to.
+	Lab *lab.Lab
 }
 
 // Agent is an agent that runs. Close ends it.
@@ -109,14 +109,14 @@ while true; do
 done
 `
 
-// Start starts an agent. That it is connected is seen at the lab's inventory.
+// Start starts an agent. Await waits until it is connected.
 func Start(o Options) (*Agent, error) {
 	if err := o.furnish(); err != nil {
 		return nil, fmt.Errorf("furnish the agent of %s: %w", o.Instance, err)
 	}
 	a := &Agent{options: o, exited: make(chan struct{})}
 	a.first = exec.Command("/bin/sh", "-c", first, "r3-lab-agent", o.Dir)
-	a.first.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "SSL_CERT_FILE=" + o.certificate(), "NO_PROXY=*"}, o.Env...)
+	a.first.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "SSL_CERT_FILE=" + o.certificate(), "NO_PROXY=*"}, o.Lab.Env()...)
 	a.first.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS, Setsid: true, Pdeathsig: syscall.SIGKILL}
 	log, err := os.Create(filepath.Join(o.Dir, "namespace"))
 	if err != nil {
@@ -159,42 +159,66 @@ func (o Options) furnish() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.WriteFile(o.certificate(), o.Certificate, 0o644),
+	certificate, err := o.Lab.Certificate()
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(o.certificate(), certificate, 0o644),
 		os.WriteFile(filepath.Join(o.Dir, "configuration", "amazon-ssm-agent.json"), text, 0o644))
 }
 
 // configuration makes all services of AWS's the lab, and the host one that need not be asked
 // for who it is.
 func (o Options) configuration() any {
-	region := o.env("AWS_REGION")
-	endpoint := map[string]string{"Endpoint": strings.Replace(o.URL, "http:", "https:", 1), "Region": region}
+	region := o.Lab.World.Region
+	endpoint := map[string]string{"Endpoint": strings.Replace(o.Lab.URL(), "http:", "https:", 1), "Region": region}
 	identity := map[string]string{"InstanceID": o.Instance, "Region": region, "AvailabilityZone": region + "a", "InstanceType": "m5.large", "CredentialsProvider": "DefaultCredentials"}
 	without := map[string]string{"Endpoint": endpoint["Endpoint"]}
 	return map[string]any{"Mgs": endpoint, "S3": endpoint, "Mds": without, "Ssm": without, "Kms": without, "Agent": map[string]string{"Region": region},
 		"Identity": map[string]any{"ConsumptionOrder": []string{"CustomIdentity"}, "CustomIdentities": []any{identity}}}
 }
 
-func (o Options) env(name string) string {
-	for _, v := range o.Env {
-		if value, ok := strings.CutPrefix(v, name+"="); ok {
-			return value
+// Await waits until the agent is connected to the lab, or is not any more.
+func (a *Agent) Await(ctx context.Context, connected bool) error {
+	for {
+		if version, now := a.options.Lab.RealAgent(a.options.Instance); version != "" && now == connected {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-a.exited:
+			return fmt.Errorf("the agent of %s has ended", a.options.Instance)
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the agent of %s: %w", a.options.Instance, context.Cause(ctx))
 		}
 	}
-	return ""
 }
 
-// Command is a program beside the agent: it has the agent's files and processes before it.
+// Command is a program beside the agent: it has the agent's files and processes before it, and
+// ends with the agent at the latest.
 func (a *Agent) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	pid := strconv.Itoa(a.first.Process.Pid)
-	return exec.CommandContext(ctx, "nsenter", append([]string{"-t", pid, "-m", "-p", "-r/proc/" + pid + "/root", "--", name}, args...)...)
+	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"-t", pid, "-m", "-p", "--", name}, args...)...)
+	cmd.WaitDelay = time.Second // nsenter has a child, which may outlive it
+	return cmd
 }
 
 // Stop ends the agent, as systemd does; what it has started for its sessions goes on. It
 // waits until the agent has ended.
 func (a *Agent) Stop(ctx context.Context) error { return a.kill(ctx, "TERM") }
 
-// Kill ends the agent without a warning.
-func (a *Agent) Kill(ctx context.Context) error { return a.kill(ctx, "KILL") }
+// Kill ends the agent and its worker, which has the control channel, without a warning. What it has
+// started for its sessions goes on.
+func (a *Agent) Kill(ctx context.Context) error {
+	if err := a.kill(ctx, "KILL"); err != nil {
+		return err
+	}
+	// The kernel knows the first 15 characters of a name; in this namespace it is one process's.
+	if out, err := a.Command(ctx, "pkill", "-KILL", "-x", "ssm-agent-worke").CombinedOutput(); err != nil {
+		return fmt.Errorf("end the agent's worker on %s: %w: %s", a.options.Instance, err, out)
+	}
+	return nil
+}
 
 func (a *Agent) kill(ctx context.Context, signal string) error {
 	file := filepath.Join(a.options.Dir, "pid")

@@ -209,6 +209,17 @@ func (s *SSM) detach(c *control) {
 	}
 }
 
+// RealAgent is the version of the real agent that has been a host's (instance id), and whether
+// its control channel is open.
+func (s *SSM) RealAgent(instance string) (version string, connected bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.host(instance); h != nil && h.real {
+		return h.version, s.agents[instance] != nil
+	}
+	return "", false
+}
+
 // complete is what an agent says of a session that is over.
 type complete struct {
 	Session string `json:"TaskId"`
