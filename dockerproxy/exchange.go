@@ -234,6 +234,8 @@ func (x *exchange) hint(q policy.Request, d policy.Decision) string {
 	switch d.Rule() {
 	case "floor":
 		return "do it in a non-productive environment"
+	case jumpServersRule: // which policy explain does not ask about
+		return "an administrator of the host looks at jump-servers in its policy: it has to have the jump server's key, as 'r3-admin keys show' prints it there, and " + q.Action.String()
 	case "limits.exec.privileged", "limits.run.privileged":
 		return ""
 	case "limits.exec.commands":

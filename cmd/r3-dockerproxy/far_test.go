@@ -256,7 +256,7 @@ func TestAKeyThatThePolicyNamesHandsItsRightsOn(t *testing.T) {
 		return conn
 	}
 	asks := func(former ...tunnel.Former) string { return ask(t, opened(former...), "/v1.41/version") }
-	if got := asks(); !strings.Contains(got, "403") || !strings.Contains(got, "rule jump-servers") {
+	if got := asks(); !strings.Contains(got, "403") || !strings.Contains(got, "rule jump-servers") || !strings.Contains(got, "hint: an administrator of the host looks at jump-servers in its policy") {
 		t.Errorf("without the former key's word: got %q", got)
 	}
 	signed := tunnel.Succeed(old.key, keys.ID(j.key))
