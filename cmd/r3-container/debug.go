@@ -68,6 +68,7 @@ func debug(c *urfave.Context, stdio cli.Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer way.Close()
 	if way.Caller == nil {
 		_, err := findDocker(way) // says why there is none
 		return err
@@ -230,7 +231,7 @@ func (s *subject) enter(way *access.Access, docker *sudoDocker, theirs *caller.L
 	if err != nil {
 		return err
 	}
-	way.Log.Close()
+	way.Close() // what it becomes does not
 	args := append(at(way.Environment, &s.host), s.copy.Run(shell, file, term.IsTerminal(int(os.Stdin.Fd())))...)
 	return docker.become(theirs, args...)
 }

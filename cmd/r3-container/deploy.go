@@ -72,6 +72,7 @@ func deploy(c *urfave.Context, stdio cli.Stdio) error {
 	if err != nil {
 		return interruptedEarly(ctx, err)
 	}
+	defer way.Close()
 	if way.Caller == nil {
 		fmt.Fprintln(stdio.Err, "note: not under sudo: your own AWS credentials are used, AWS alone decides what they may, and the audit log does not hear of it")
 	}

@@ -45,6 +45,7 @@ func listDeployments(c *urfave.Context, stdio cli.Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer way.Close()
 	name := c.String("container-type")
 	if name != "" {
 		if err := way.Allow(deploymentsAction, policy.Resource{ContainerType: name}); err != nil {

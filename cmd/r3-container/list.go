@@ -47,6 +47,7 @@ func list(c *urfave.Context, stdio cli.Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer a.Close()
 	if err := a.Allow("ecs.list", policy.Resource{}); err != nil {
 		return err
 	}

@@ -96,9 +96,6 @@ func (r *record) end(err error) {
 			fmt.Fprintf(r.stderr, "note: the end is not in the audit log: %s\n", cli.Printable(err.Error()))
 		}
 	}
-	if r.way.Log != nil {
-		r.way.Log.Close()
-	}
 }
 
 // result is the outcome and the deployment that it is about.

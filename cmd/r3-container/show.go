@@ -50,6 +50,7 @@ func show(c *urfave.Context, stdio cli.Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer a.Close()
 	if err := a.Allow("ecs.show", policy.Resource{ContainerType: containerType}); err != nil {
 		return err
 	}

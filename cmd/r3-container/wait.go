@@ -92,6 +92,7 @@ func follow(c *urfave.Context, stdio cli.Stdio, action, name string, do func(con
 	if err != nil {
 		return interruptedEarly(ctx, err)
 	}
+	defer way.Close()
 	d, err := newDeployer(c, way)
 	if err != nil {
 		return err

@@ -73,6 +73,7 @@ func status(c *urfave.Context, stdio cli.Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer a.Close()
 	if err := a.Allow("ecs.status", policy.Resource{ContainerType: service}); err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ type Options struct {
 	Reason      string    // what the caller gives as a reason, for the audit log
 	PolicyPath  string    // for tests; empty is policy.Path
 	LogPath     string    // for tests; empty is audit.DefaultPath
+	Journal     string    // for tests: the socket that heads go to; empty is journald's
 	Stderr      io.Writer // for what the person should know; nil is nowhere
 }
 
@@ -53,8 +54,8 @@ type Access struct {
 	reason string
 }
 
-// Open finds out who calls, which cluster is meant and how AWS is reached. Its
-// errors carry exit codes: 64 an option is wrong or missing, 66 no cluster, 69
+// Open finds out who calls, which cluster is meant and how AWS is reached. Whoever
+// opens it closes it. Its errors carry exit codes: 64 an option is wrong or missing, 66 no cluster, 69
 // AWS out of reach, 74 no audit log that could be written, 77 not allowed, 78 no
 // policy that could be trusted.
 func Open(ctx context.Context, o Options) (*Access, error) {
@@ -72,6 +73,13 @@ func Open(ctx context.Context, o Options) (*Access, error) {
 		return o.sudo(ctx, who)
 	}
 	return o.direct(ctx)
+}
+
+// Close ends it: what was recorded last is announced outside of the log, too.
+func (a *Access) Close() {
+	if a.Log != nil {
+		a.Log.Close()
+	}
 }
 
 // Allow asks the policy whether the caller may do action to r, and records the

@@ -3,12 +3,14 @@ package access
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 
@@ -237,6 +239,41 @@ func TestUnderSudoNothingIsAllowedThatCannotBeRecorded(t *testing.T) {
 	}
 	if err := a.Allow("ecs.deploy", policy.Resource{ContainerType: "pay"}); cli.ExitCode(err) != cli.ExitNotAllowed {
 		t.Errorf("got %v, want a refusal", err)
+	}
+}
+
+// Reads announce no head each: without the one at the end nobody would notice that
+// the last of them was cut off.
+func TestUnderSudoTheLastDecisionIsAnnouncedToo(t *testing.T) {
+	journal := filepath.Join(t.TempDir(), "journal")
+	heads, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: journal, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer heads.Close()
+	ann := &caller.Caller{UID: 1001, Name: "ann", Groups: []string{"dev"}}
+	a, err := asCaller(t, ann, enforced, Options{Action: "ecs.list", Environment: "test", Journal: journal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := a.Allow("ecs.list", policy.Resource{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.Close()
+	a.Close() // once is enough
+	const last = "JUMPSUITE_SEQ=4\n" // the first is the file's own
+	b := make([]byte, 4096)
+	heads.SetReadDeadline(time.Now().Add(20 * time.Second))
+	for {
+		n, err := heads.Read(b)
+		if err != nil {
+			t.Fatalf("no head has %q: %v", last, err)
+		}
+		if strings.Contains(string(b[:n]), last) {
+			return
+		}
 	}
 }
 

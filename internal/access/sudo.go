@@ -26,21 +26,27 @@ func (o Options) sudo(ctx context.Context, who *caller.Caller) (*Access, error) 
 	if err := deniedGroupsExist(ctx, p); err != nil {
 		return nil, err
 	}
-	log, err := audit.OpenLog(audit.Options{Path: o.LogPath})
+	log, err := audit.OpenLog(audit.Options{Path: o.LogPath, Journal: o.Journal})
 	if err != nil {
 		return nil, err
 	}
 	a := &Access{Caller: who, Log: log, policy: p, reason: o.Reason}
-	env, err := o.pick(p, who)
-	if err != nil {
-		return nil, a.refuse(o.Action, err)
-	}
-	a.Cluster, a.Environment = env.Cluster, env.Name
-	a.Config, err = awsconfig.Load(ctx, awsconfig.Options{Region: env.Region, Endpoint: env.Endpoint, Sudo: true, Name: o.Command})
-	if err != nil {
+	if err := a.enter(ctx, o); err != nil {
+		a.Close()
 		return nil, err
 	}
 	return a, nil
+}
+
+// enter finds the environment that is meant, and the way to AWS there.
+func (a *Access) enter(ctx context.Context, o Options) error {
+	env, err := o.pick(a.policy, a.Caller)
+	if err != nil {
+		return a.refuse(o.Action, err)
+	}
+	a.Cluster, a.Environment = env.Cluster, env.Name
+	a.Config, err = awsconfig.Load(ctx, awsconfig.Options{Region: env.Region, Endpoint: env.Endpoint, Sudo: true, Name: o.Command})
+	return err
 }
 
 // onlyPolicyDecides refuses what would send the machine's credentials, or the
