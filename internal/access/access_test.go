@@ -262,7 +262,7 @@ func TestUnderSudoTheLastDecisionIsAnnouncedToo(t *testing.T) {
 		}
 	}
 	a.Close()
-	a.Close() // once is enough
+	a.Close()                        // once is enough
 	const last = "JUMPSUITE_SEQ=4\n" // the first is the file's own
 	b := make([]byte, 4096)
 	heads.SetReadDeadline(time.Now().Add(20 * time.Second))
