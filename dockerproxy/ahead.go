@@ -1,6 +1,7 @@
 package dockerproxy
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -30,10 +31,13 @@ const maxOutlook = maxLine - 100
 // container, in one. Without an answer and an error they are to be asked for one
 // after the other: what the caller may not do to any container is not tried.
 func (x *exchange) ahead(a policy.Action, what string) (*answer, *target, error) {
+	if s := x.seen; s != nil { // it has come while its host was looked for
+		return s.answer, s.target, nil
+	}
 	if !x.gate.FarGate || !isRef(x.ref) || x.gate.recall(x.ref) != nil || !x.possible(a) {
 		return nil, nil, nil
 	}
-	x.next = audit.NewID(time.Now())
+	x.next = cmp.Or(x.next, audit.NewID(time.Now()))
 	ans, err := x.send(&ask{method: http.MethodGet, path: "/containers/" + x.ref + "/" + what, query: x.query, outlook: true})
 	if err != nil {
 		return nil, nil, err
@@ -44,6 +48,18 @@ func (x *exchange) ahead(a policy.Action, what string) (*answer, *target, error)
 		return nil, nil, err
 	}
 	return ans, t, nil
+}
+
+// reads is what a request does no more than read of a container; empty: it does more,
+// or what the look-up brings is enough.
+func (x *exchange) reads() (a policy.Action, what string) {
+	switch {
+	case x.op.name == "inspect" && !x.glance():
+		return policy.DockerInspect, "json"
+	case x.op.name == "logs", x.op.name == "stats":
+		return x.op.action, x.op.name
+	}
+	return 0, ""
 }
 
 // outlookIn is the container that an answer says it is about.

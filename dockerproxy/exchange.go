@@ -29,6 +29,7 @@ type exchange struct {
 
 	before   string      // id of the exec that the request before has created; empty: it has not
 	event    audit.Event // of the decision, once there is one
+	seen     *sighting   // the container, where the look for its host has found it; its answer is used once
 	next     string      // id that the event will have; empty: any
 	header   string      // more lines for the answer's head
 	opened   bool        // event has to be closed
@@ -50,6 +51,9 @@ func (x *exchange) run(ctx context.Context) error {
 	}
 	if x.query, err = op.query.parse(x.req.query); err != nil {
 		return err
+	}
+	if op.name == "stats" && x.query.Get("stream") == "" { // the Engine's own default, said before anybody is asked
+		x.query = setQuery(x.query, "stream", "1")
 	}
 	if op.body > 0 {
 		x.conn.patienceForBody()

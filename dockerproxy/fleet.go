@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"jumpsuite/internal/audit"
 	"jumpsuite/internal/together"
 	"jumpsuite/policy"
 )
@@ -465,23 +466,30 @@ func ambiguous(ref string, list []string) *Refusal {
 		Hint: "give the container's id, or the host with -H"}
 }
 
-// sighting is what a host says about a container.
+// sighting is what a host says about a container, and what was asked for of it
+// where that has come with it.
 type sighting struct {
 	host   FarHost
 	target *target
+	answer *answer // nil: it is to be asked for
 }
 
-// search asks all hosts at the same time.
+// search asks all hosts at the same time. What only reads the container is asked for
+// with it: one round trip less. Of what they answer nothing is used until it is clear
+// which of them is meant.
 func (f *Fleet) search(x *exchange, hosts []FarHost, missing map[string]error) (spot, error) {
-	targets, errs := together.Ask(x.ctx, len(hosts), cmp.Or(f.patience, searchPatience), func(ctx context.Context, i int) (*target, error) { return f.ask(ctx, x, hosts[i]) })
+	x.next = audit.NewID(time.Now())
+	var answers answers
+	defer answers.drop()
+	seen, errs := together.Ask(x.ctx, len(hosts), cmp.Or(f.patience, searchPatience), func(ctx context.Context, i int) (*sighting, error) { return f.ask(ctx, x, hosts[i], &answers) })
 	var silent []string
 	var why error
 	var found []sighting
-	for i, t := range targets {
+	for i, s := range seen {
 		if errs[i] != nil {
 			silent, why = append(silent, hosts[i].label()), errs[i]
-		} else if t != nil {
-			found = append(found, sighting{hosts[i], t})
+		} else if s != nil {
+			found = append(found, *s)
 		}
 	}
 	several := len(found) > 1
@@ -493,6 +501,8 @@ func (f *Fleet) search(x *exchange, hosts []FarHost, missing map[string]error) (
 	case several && len(found) == 0:
 		return spot{}, noSuchContainer(x.ref)
 	case len(found) == 1:
+		x.seen = &found[0]
+		x.conn.up = answers.take(found[0].answer)
 		return f.found(x, found[0], silent, why == nil), nil
 	case len(found) > 1:
 		var list []string
@@ -549,18 +559,76 @@ func unfound(ref string, silent []string, why error) error {
 }
 
 // ask asks one host for a container. Nil: it has none.
-func (f *Fleet) ask(ctx context.Context, x *exchange, h FarHost) (*target, error) {
+func (f *Fleet) ask(ctx context.Context, x *exchange, h FarHost, answers *answers) (*sighting, error) {
 	g := f.gate(h)
-	y := &exchange{ctx: ctx, gate: g, conn: &connection{gate: g, caller: x.conn.caller}, op: x.op, req: x.req, ref: x.ref}
+	y := &exchange{ctx: ctx, gate: g, conn: &connection{gate: g, caller: x.conn.caller}, op: x.op, req: x.req, ref: x.ref, query: x.query, next: x.next}
 	defer y.conn.close()
-	t, err := y.find()
+	ans, t, err := y.sight()
 	if isNotFound(err) {
 		return nil, nil
 	}
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
 	}
-	return t, err
+	if ans != nil {
+		answers.keep(ans)
+		y.conn.up = nil
+	}
+	return &sighting{h, t, ans}, nil
+}
+
+// sight is the container, and what is asked of it where that is only to be read.
+func (x *exchange) sight() (ans *answer, t *target, err error) {
+	if a, what := x.reads(); what != "" {
+		ans, t, err = x.ahead(a, what)
+	}
+	if err == nil && t == nil {
+		t, err = x.find()
+	}
+	return ans, t, err
+}
+
+// answers are those of several hosts, of which one will be used. They are read no
+// further until then.
+type answers struct {
+	mu   sync.Mutex
+	all  []*answer
+	over bool
+}
+
+func (a *answers) keep(ans *answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over { // it came too late
+		ans.up.conn.Close()
+		return
+	}
+	a.all = append(a.all, ans)
+}
+
+// take is the connection on which an answer comes, which drop leaves alone then.
+// Nil is none.
+func (a *answers) take(ans *answer) *upstream {
+	if ans == nil {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.all = slices.DeleteFunc(a.all, func(other *answer) bool { return other == ans })
+	return ans.up
+}
+
+// drop ends all that was not taken.
+func (a *answers) drop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+	for _, ans := range a.all {
+		ans.up.conn.Close()
+	}
 }
 
 // hostList is what the CLI is told of the hosts, to make one table of many.

@@ -325,8 +325,5 @@ func serveNone(kind string) func(*exchange) error {
 func serveLogs(x *exchange) error { return x.streamOf(policy.DockerLogs, "logs", x.copyAll) }
 
 func serveStats(x *exchange) error {
-	if x.query == nil || x.query.Get("stream") == "" {
-		x.query = setQuery(x.query, "stream", "1")
-	}
 	return x.streamOf(policy.DockerStats, "stats", x.copyMessages)
 }

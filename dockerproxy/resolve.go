@@ -74,6 +74,9 @@ type target struct {
 
 // find resolves what the path calls a container to the one it means now.
 func (x *exchange) find() (*target, error) {
+	if x.seen != nil {
+		return x.seen.target, nil
+	}
 	t, err := x.lookup(x.ref, nil)
 	return t, x.found(t, err)
 }
