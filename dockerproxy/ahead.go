@@ -50,11 +50,11 @@ func (x *exchange) ahead(a policy.Action, what string) (*answer, *target, error)
 	return ans, t, nil
 }
 
-// reads is what a request does no more than read of a container; empty: it does more,
-// or what the look-up brings is enough.
+// reads is what a request does no more than read of a container on another host; empty:
+// it does more, or what the look-up brings is enough.
 func (x *exchange) reads() (a policy.Action, what string) {
 	switch {
-	case x.op.name == "inspect" && !x.glance():
+	case x.op.name == "inspect" && !glances[x.req.value(verbHeader)]:
 		return policy.DockerInspect, "json"
 	case x.op.name == "logs", x.op.name == "stats":
 		return x.op.action, x.op.name
@@ -62,13 +62,19 @@ func (x *exchange) reads() (a policy.Action, what string) {
 	return 0, ""
 }
 
-// outlookIn is the container that an answer says it is about.
+// outlookIn is the container that an answer says it is about; of what is not there it
+// says so.
 func (x *exchange) outlookIn(ans *answer) (*target, error) {
-	value := ans.value(outlookHeader)
-	if value == "" && ans.status == http.StatusNotFound {
+	if ans.value(outlookHeader) == "" && ans.status == http.StatusNotFound {
 		_, _, err := x.take(ans)
 		return nil, farRefusal(err)
 	}
+	return x.outlookOn(ans)
+}
+
+// outlookOn is the container that an answer says it is about; nil: it does not.
+func (x *exchange) outlookOn(ans *answer) (*target, error) {
+	value := ans.value(outlookHeader)
 	if value == "" {
 		return nil, nil
 	}

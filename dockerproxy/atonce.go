@@ -17,8 +17,9 @@ import (
 // A docker exec is a look, a create, a start and a look at how it ended, and each
 // would be a round trip to a host that is far. So a jump server's gate asks for
 // create and start in one, when the client creates, and for the container with
-// them, where what it is cannot change the decision. The host's gate decides about
-// each as ever, and tells the exit code with the end of the stream.
+// them: what it is cannot change the decision, or does so on terms (terms.go). The
+// host's gate decides about each as ever, and tells the exit code with the end of the
+// stream. What is detached waits for the client's start (later.go).
 //
 // Only docker exec is served so, which says what it is: who creates an exec there
 // starts it. Before the host is asked, the start is on record, too, and is being
@@ -114,16 +115,26 @@ func (x *exchange) takes(b *begun, e *execution, q policy.Request) {
 func (x *exchange) isExec() bool { return x.gate.FarGate && x.req.value(verbHeader) == "exec" }
 
 // unlooked is what the policy says to an exec in whichever container ref is, where
-// that is enough: no look at the container is needed before it. exec is what is to
-// be done; nil: it is not known yet.
-func (x *exchange) unlooked(exec *policy.Exec) (policy.Request, policy.Decision, bool) {
-	q := x.question(policy.DockerExec, policy.Resource{})
+// that is enough: no look at the container is needed before it. What it depends on
+// besides are the terms. exec is what is to be done; nil: it is not known yet.
+func (x *exchange) unlooked(exec *policy.Exec) (q policy.Request, d policy.Decision, on *terms, ok bool) {
+	q = x.question(policy.DockerExec, policy.Resource{})
 	q.Exec = exec
-	if !x.isExec() || !isRef(x.ref) || x.gate.recall(x.ref) != nil || exec != nil && exec.Detach {
-		return q, policy.Decision{}, false
+	if !x.isExec() || !x.unseen() || x.gate.recall(x.ref) != nil {
+		return q, d, nil, false
 	}
-	d := x.gate.policy.Load().Certain(q)
-	return q, d, d.Allowed()
+	p := x.gate.policy.Load()
+	if d = p.Certain(q); !d.Allowed() {
+		var rules policy.Terms
+		rules, d = p.Terms(q)
+		on = &terms{Any: []policy.Terms{rules}}
+		if d.Allowed() && on.encoded() == "" {
+			return q, d, nil, false
+		}
+	}
+	// What may have to be recorded and cannot be depends on what it turns out to be.
+	able := d.Obligations.Record == policy.RecordNothing || x.recordable(exec != nil && exec.Detach) == nil
+	return q, d, on, d.Allowed() && able
 }
 
 // aboutRef is what an event says of a container that was not looked at.
@@ -134,15 +145,24 @@ func (x *exchange) aboutRef() audit.Event {
 	return audit.Event{Resource: audit.Resource{Name: x.ref}}
 }
 
-// execAtOnce asks the host's gate to create and to start the exec that e will be,
-// and for the container where that is not known. What is wrong is told as create's
-// answer.
-func (x *exchange) execAtOnce(e *execution, o *container.ExecOptions, d policy.Decision, known bool) (err error) {
+// askExec asks for an exec to be created, and for the container where that is not
+// known, on the terms that there are.
+func (x *exchange) askExec(e *execution, o *container.ExecOptions, j *judgedExec) *ask {
+	a := &ask{method: http.MethodPost, path: "/containers/" + e.container + "/exec", body: o, outlook: j.target == nil}
+	if j.on != nil {
+		a.path, a.terms = "/jumpsuite"+a.path, j.on.encoded()
+	}
+	return x.forFar(a)
+}
+
+// execAtOnce asks the host's gate to create and to start the exec that e will be.
+// What is wrong is told as create's answer. errUnfit is terms that do not fit.
+func (x *exchange) execAtOnce(e *execution, o *container.ExecOptions, j judgedExec) (err error) {
 	e.id = audit.NewID(time.Now()) // until the host has said its own
 	if !x.gate.remember(e) {
 		return tooManyExecs()
 	}
-	b, err := x.beforehand(e, d)
+	b, err := x.beforehand(e, j.decision)
 	kept := false
 	defer func() {
 		if !kept {
@@ -160,14 +180,14 @@ func (x *exchange) execAtOnce(e *execution, o *container.ExecOptions, d policy.D
 	unwatched := context.AfterFunc(x.ctx, func() { up.conn.Close(); e.untaken() })
 	b.up, b.stop = up, func() { unwatched() }
 	start := container.ExecStartOptions{Tty: o.Tty, ConsoleSize: o.ConsoleSize}
-	err = up.write(version, x.forFar(&ask{method: http.MethodPost, path: "/containers/" + e.container + "/exec", body: o, outlook: !known}))
+	err = up.write(version, x.askExec(e, o, &j))
 	if err == nil {
 		err = up.write(version, &ask{method: http.MethodPost, path: "/exec/" + lastExec + "/start", body: start, upgrade: true, event: b.opened.ID})
 	}
 	if err != nil {
 		return x.gate.gone(err)
 	}
-	id, err := x.created(e, up, known)
+	id, err := x.created(e, up, &j)
 	if err != nil {
 		return err
 	}
@@ -180,27 +200,22 @@ func (x *exchange) execAtOnce(e *execution, o *container.ExecOptions, d policy.D
 	}{e.id})
 }
 
-// created reads what came of the create.
-func (x *exchange) created(e *execution, up *upstream, known bool) (id string, err error) {
+// created reads what came of the create, and completes what is known of the exec by
+// the container that it is in. It returns its id there.
+func (x *exchange) created(e *execution, up *upstream, j *judgedExec) (id string, err error) {
 	ans, err := up.read(http.MethodPost)
 	if err != nil {
 		return "", x.gate.gone(err)
 	}
-	var t *target
-	if !known && ans.status == http.StatusCreated {
-		if t, err = x.outlookIn(ans); err != nil {
-			return "", err
-		}
-	}
-	raw, _, err := x.take(ans)
+	t, raw, err := x.createdWhere(ans, j)
 	if err != nil {
-		return "", engineRefusal(err)
+		return "", err
 	}
 	var made struct {
 		ID string `json:"Id"`
 	}
-	if err := json.Unmarshal(raw, &made); err != nil || !isID(made.ID) || !known && t == nil {
-		return "", unavailable("the answer of the host's gate to exec is not understood")
+	if err := json.Unmarshal(raw, &made); err != nil || !isID(made.ID) {
+		return "", x.opaqueExec()
 	}
 	if t != nil {
 		argv := e.about.Argv
@@ -208,6 +223,28 @@ func (x *exchange) created(e *execution, up *upstream, known bool) (id string, e
 		e.about.Argv = argv
 	}
 	return made.ID, nil
+}
+
+func (x *exchange) opaqueExec() error {
+	return unavailable("the answer of the host's gate to exec is not understood")
+}
+
+// createdWhere is the body of the answer to a create, and the container that it says
+// it is about, where that was not known.
+func (x *exchange) createdWhere(ans *answer, j *judgedExec) (t *target, raw []byte, err error) {
+	switch {
+	case j.on != nil:
+		return x.tookOnTerms(ans, j.on)
+	case j.target == nil && ans.status == http.StatusCreated:
+		if t, err = x.outlookIn(ans); err == nil && t == nil {
+			err = x.opaqueExec()
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	raw, _, err = x.take(ans)
+	return t, raw, engineRefusal(err)
 }
 
 // startedRef is the exec that is meant: on a jump server's connection, where the word

@@ -62,6 +62,7 @@ type ask struct {
 	verb    string // for a far gate: the word that was typed
 	event   string // for a far gate: the id of ours
 	outlook bool   // for a far gate: say which container it is about
+	terms   string // for a far gate: on which terms, as the header has them
 }
 
 // answer is what the Engine said, the body not yet read.
@@ -98,7 +99,7 @@ func (u *upstream) write(version string, a *ask) error {
 	if a.outlook {
 		want = "1"
 	}
-	for _, h := range []struct{ key, value string }{{verbHeader, a.verb}, {eventHeader, a.event}, {outlookHeader, want}} {
+	for _, h := range []struct{ key, value string }{{verbHeader, a.verb}, {eventHeader, a.event}, {outlookHeader, want}, {termsHeader, a.terms}} {
 		if h.value != "" {
 			b = append(append(append(append(b, h.key...), ": "...), h.value...), "\r\n"...)
 		}

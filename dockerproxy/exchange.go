@@ -30,6 +30,8 @@ type exchange struct {
 	before   string      // id of the exec that the request before has created; empty: it has not
 	event    audit.Event // of the decision, once there is one
 	seen     *sighting   // the container, where the look for its host has found it; its answer is used once
+	terms    *terms      // on which a jump server's gate allows it; nil: on any
+	unfit    bool        // it was asked on terms already, and has to be looked at
 	next     string      // id that the event will have; empty: any
 	header   string      // more lines for the answer's head
 	opened   bool        // event has to be closed
@@ -276,6 +278,9 @@ func (x *exchange) engine() (*upstream, string, error) {
 		x.conn.up = x.gate.idleUpstream()
 	}
 	if x.conn.up == nil {
+		x.conn.up = x.gate.nextSpare(x.ctx)
+	}
+	if x.conn.up == nil {
 		up, err := x.gate.dial(x.ctx)
 		if err != nil {
 			x.gate.pinned.Store(nil) // it may come back as another one
@@ -387,6 +392,6 @@ func (x *exchange) replyJSON(status int, v any) error {
 func (x *exchange) empty() error {
 	x.answered = true
 	b := appendHead(x.conn.out[:0], http.StatusNoContent, "", -2, x.last)
-	_, err := x.conn.conn.Write(append(b, "\r\n"...))
+	_, err := x.conn.conn.Write(append(append(b, x.header...), "\r\n"...))
 	return err
 }

@@ -1,6 +1,7 @@
 package dockerproxy
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -47,6 +48,9 @@ type execution struct {
 	begun     atomic.Pointer[begun]        // the host was asked to start it, and the client has not
 	exit      atomic.Pointer[int]          // its exit code, where that came with the stream's end
 	why       atomic.Pointer[func() error] // why its stream was ended before its time; nil while it was not
+
+	later *later // the host has not been asked to create it yet; nil: it has
+	there string // its id at the host's gate; empty: id
 }
 
 // execRequest is what a client sends. Docker's library for Python repeats the
@@ -66,42 +70,67 @@ func serveExecCreate(x *exchange) error {
 	}
 	o := sent.ExecOptions
 	clampConsole(o.ConsoleSize)
-	asked := execAsked(&o)
-	var t *target // nil: it need not be known
-	about := x.aboutRef()
-	q, d, enough := x.unlooked(asked)
-	if !enough {
-		var err error
-		if t, err = x.find(); err != nil {
-			return err
-		}
-		q, about = x.question(policy.DockerExec, t.resource()), t.about()
-		q.Exec = asked
-		d = x.decide(q)
+	j, err := x.judgeExec(execAsked(&o))
+	if err != nil {
+		return err
 	}
-	about.Argv = o.Cmd
-	if d.Allowed() {
-		if err := x.execPossible(t, q, d); err != nil {
-			return x.refuse(q, about, err)
-		}
-	}
-	if _, err := x.permitted(q, d, about, audit.Decision); err != nil {
+	if _, err := x.permitted(j.question, j.decision, j.about, audit.Decision); err != nil {
 		return x.hide(err)
 	}
 	e := &execution{
 		container: x.ref, owner: x.conn.caller.owner(), tty: o.Tty, argv: o.Cmd,
-		question: q, about: about, stdin: o.AttachStdin, created: time.Now(),
+		question: j.question, about: j.about, stdin: o.AttachStdin, created: time.Now(),
 	}
 	if o.ConsoleSize != nil {
 		e.size = *o.ConsoleSize
 	}
-	if t != nil {
-		e.container = t.ID
+	if j.target != nil {
+		e.container = j.target.ID
 	}
-	if x.isExec() && !asked.Detach {
-		return x.execAtOnce(e, &o, d, t != nil)
+	switch {
+	case x.isExec() && j.question.Exec.Detach:
+		return x.execLater(e, &o)
+	case x.isExec():
+		err := x.execAtOnce(e, &o, j)
+		if errors.Is(err, errUnfit) {
+			return serveExecCreate(x) // the long way, from the beginning
+		}
+		return err
 	}
 	return x.createExec(e, &o)
+}
+
+// judgedExec is what the policy says to an exec.
+type judgedExec struct {
+	target   *target // nil: it need not be known
+	on       *terms  // on which the decision counts; nil: on none
+	question policy.Request
+	decision policy.Decision
+	about    audit.Event
+}
+
+// judgeExec decides about an exec in the container that goes by x.ref.
+func (x *exchange) judgeExec(asked *policy.Exec) (j judgedExec, err error) {
+	j.about = x.aboutRef()
+	enough := false
+	if j.question, j.decision, j.on, enough = x.unlooked(asked); !enough {
+		if j.target, err = x.find(); err != nil {
+			return j, err
+		}
+		j.question, j.about = x.question(policy.DockerExec, j.target.resource()), j.target.about()
+		j.question.Exec = asked
+		j.decision = x.decide(j.question)
+	}
+	if j.on != nil {
+		j.about = x.termed(j.about)
+	}
+	j.about.Argv = asked.Argv
+	if j.decision.Allowed() {
+		if err := x.execPossible(j.target, j.question, j.decision); err != nil {
+			return j, x.refuse(j.question, j.about, err)
+		}
+	}
+	return j, nil
 }
 
 // refuse records a refusal of the gate's own to what the policy would allow.
@@ -239,6 +268,9 @@ func (e *execution) stale() bool {
 	return e.over() && time.Since(time.Unix(0, e.ended.Load())) > execKept
 }
 
+// atHost is the id by which the host's gate, or the Engine, knows it.
+func (e *execution) atHost() string { return cmp.Or(e.there, e.id) }
+
 func (e *execution) over() bool { return e.ended.Load() != 0 }
 
 func (e *execution) end() { e.ended.Store(time.Now().UnixNano()) }
@@ -266,6 +298,9 @@ func serveExecStart(x *exchange) (err error) {
 	e, err := x.execution()
 	if err != nil {
 		return err
+	}
+	if e.later != nil {
+		return x.startLater(e, &o)
 	}
 	b := e.begun.Swap(nil)
 	defer func() { b.end(err) }()
@@ -440,7 +475,7 @@ func serveExecResize(x *exchange) error {
 			return unavailable("the session cannot be recorded: %v", err)
 		}
 	}
-	return x.passEmpty(&ask{method: http.MethodPost, path: "/exec/" + e.id + "/resize", query: x.query})
+	return x.passEmpty(&ask{method: http.MethodPost, path: "/exec/" + e.atHost() + "/resize", query: x.query})
 }
 
 // passEmpty asks for something whose answer has no body to speak of.
@@ -473,7 +508,7 @@ func serveExecInspect(x *exchange) error {
 	if code := e.exit.Load(); code != nil && x.gate.FarGate {
 		return x.replyJSON(http.StatusOK, execState{ID: e.id, ContainerID: e.container, ExitCode: code})
 	}
-	body, _, err := x.fetch(&ask{method: http.MethodGet, path: "/exec/" + e.id + "/json"})
+	body, _, err := x.fetch(&ask{method: http.MethodGet, path: "/exec/" + e.atHost() + "/json"})
 	if err != nil {
 		return engineRefusal(err)
 	}
@@ -484,6 +519,7 @@ func serveExecInspect(x *exchange) error {
 	if s.Running && cut != nil {
 		return unknownEnd(cut)
 	}
+	s.ID = e.id
 	return x.replyJSON(http.StatusOK, s)
 }
 

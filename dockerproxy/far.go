@@ -2,6 +2,7 @@ package dockerproxy
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/docker/docker/api/types/container"
 
 	"jumpsuite/internal/audit"
 	"jumpsuite/policy"
@@ -139,7 +142,7 @@ type known struct {
 
 // lookupFar is lookup where what is asked is another gate.
 func (x *exchange) lookupFar(ref string) (*target, error) {
-	if t := x.gate.recall(ref); t != nil {
+	if t := x.gate.recall(ref); t != nil && !(t.onlyMade && x.op.name == "inspect") {
 		return t, nil
 	}
 	if !slices.ContainsFunc(lookers.container, x.possible) {
@@ -207,6 +210,13 @@ func (g *Gate) note(ref string, t *target) {
 	g.known[ref], g.known[t.ID] = k, k
 }
 
+// staysWith reports whether a container is known to be one that the caller of this
+// gate has made: such a one is nobody else's as long as it is there.
+func (g *Gate) staysWith(ref string) bool {
+	t := g.recall(ref)
+	return t != nil && t.yours && t.made()
+}
+
 // forgetFar forgets what was learnt of a container whose owner may have changed.
 func (g *Gate) forgetFar(ref string) {
 	g.mu.Lock()
@@ -220,6 +230,14 @@ func (g *Gate) forgetFar(ref string) {
 
 // startFar asks the host's gate to start a container.
 func (x *exchange) startFar() error {
+	if x.unseen() && x.gate.recall(x.ref) == nil {
+		if on, q, d, ok := x.ownersTerms(false); ok {
+			ans, done, err := x.asksOnTerms(&ask{method: http.MethodPost, path: "/containers/" + x.ref + "/start", query: x.query}, on, q, d, "")
+			if done {
+				return x.startedFar(x.event.Resource.Container, ans, err)
+			}
+		}
+	}
 	t, err := x.find()
 	if err != nil {
 		return err
@@ -235,10 +253,15 @@ func (x *exchange) startFar() error {
 		return x.hide(err)
 	}
 	_, ans, err := x.fetch(&ask{method: http.MethodPost, path: "/containers/" + t.ID + "/start", query: x.query})
+	return x.startedFar(t.ID, ans, err)
+}
+
+// startedFar passes on what came of a start.
+func (x *exchange) startedFar(id string, ans *answer, err error) error {
 	if err != nil {
 		return engineRefusal(err)
 	}
-	x.gate.forgetFar(t.ID)
+	x.gate.forgetFar(id)
 	if ans.status == http.StatusNotModified {
 		return x.notModified()
 	}
@@ -250,7 +273,7 @@ var noticeKey = strings.ToLower(noticeHeader)
 
 // createFar asks the host's gate to make a container: as it was asked for, and not
 // as it will be. Its caps and labels are the host's to set.
-func (x *exchange) createFar(body any, q policy.Request, d policy.Decision, about audit.Event) error {
+func (x *exchange) createFar(body *container.CreateRequest, q policy.Request, d policy.Decision, about audit.Event) error {
 	if d.Allowed() && d.Obligations.Record != policy.RecordNothing {
 		if err := x.recordable(false); err != nil {
 			return x.refuse(q, about, err)
@@ -258,6 +281,9 @@ func (x *exchange) createFar(body any, q policy.Request, d policy.Decision, abou
 	}
 	if _, err := x.permitted(q, d, about, audit.Open); err != nil {
 		return err
+	}
+	if x.req.value(verbHeader) == "run" {
+		x.gate.spare(x.ctx, streamsOfRun)
 	}
 	raw, ans, err := x.fetch(&ask{method: http.MethodPost, path: "/containers/create", query: x.query, body: body, verb: x.req.value(verbHeader)})
 	if err != nil {
@@ -271,7 +297,75 @@ func (x *exchange) createFar(body any, q policy.Request, d policy.Decision, abou
 	}
 	x.event.Resource.Container = made.ID
 	x.gate.learned(made.ID)
+	x.gate.note(made.ID, madeFar(made.ID, body, q.Resource.Image))
 	return x.reply(ans.status, "application/json", visible(raw))
+}
+
+// streamsOfRun are those of docker run and docker start -a: one is for attach, one for
+// wait, and one for start.
+const streamsOfRun = 3
+
+// madeFar is a container that was made just now: whose it is, and of which image, will
+// not change. What it does is not known.
+func madeFar(id string, c *container.CreateRequest, image string) *target {
+	t := &target{yours: true, onlyMade: true, lease: &lease{Container: id, Kind: leaseMade, Image: image}}
+	t.ID, t.Config.Image, t.Config.Tty, t.Config.OpenStdin = id, c.Image, c.Tty, c.OpenStdin
+	return t
+}
+
+// spare sees to it that there are n streams to the host, made ready beside each other:
+// for what is asked for now, and what will come next.
+func (g *Gate) spare(ctx context.Context, n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for range n - len(g.idle) - len(g.coming) {
+		c := make(chan *upstream, 1)
+		g.coming = append(g.coming, c)
+		go g.makeSpare(ctx, c)
+	}
+}
+
+func (g *Gate) makeSpare(ctx context.Context, c chan *upstream) {
+	up, err := g.dial(ctx)
+	if err != nil {
+		up = nil // whoever needs one is told
+	} else {
+		up.at = time.Now()
+	}
+	g.mu.Lock()
+	n := len(g.coming)
+	g.coming = slices.DeleteFunc(g.coming, func(other chan *upstream) bool { return other == c })
+	wanted := len(g.coming) == n // somebody waits for this one
+	g.mu.Unlock()
+	switch {
+	case wanted:
+		c <- up
+	case up != nil && (ctx.Err() != nil || !g.keepUpstream(up)):
+		up.conn.Close()
+	}
+}
+
+// nextSpare waits for a stream that is being made ready; nil: none is, or it cannot be.
+func (g *Gate) nextSpare(ctx context.Context) *upstream {
+	g.mu.Lock()
+	if len(g.coming) == 0 {
+		g.mu.Unlock()
+		return nil
+	}
+	c := g.coming[0]
+	g.coming = g.coming[1:]
+	g.mu.Unlock()
+	select {
+	case up := <-c:
+		return up
+	case <-ctx.Done():
+		go func() { // it is made with the same context, or its parent's: not for long
+			if up := <-c; up != nil {
+				up.conn.Close()
+			}
+		}()
+		return nil
+	}
 }
 
 // learned tells who is interested that a container is here.

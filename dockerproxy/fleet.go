@@ -478,10 +478,17 @@ type sighting struct {
 // with it: one round trip less. Of what they answer nothing is used until it is clear
 // which of them is meant.
 func (f *Fleet) search(x *exchange, hosts []FarHost, missing map[string]error) (spot, error) {
-	x.next = audit.NewID(time.Now())
+	id := audit.NewID(time.Now())
+	op, ref, query, caller := x.op, x.ref, x.query, x.conn.caller
+	x.next = id
 	var answers answers
 	defer answers.drop()
-	seen, errs := together.Ask(x.ctx, len(hosts), cmp.Or(f.patience, searchPatience), func(ctx context.Context, i int) (*sighting, error) { return f.ask(ctx, x, hosts[i], &answers) })
+	a, what := x.reads() // now: who is late may ask when the next request is read already
+	seen, errs := together.Ask(x.ctx, len(hosts), cmp.Or(f.patience, searchPatience), func(ctx context.Context, i int) (*sighting, error) {
+		g := f.gate(hosts[i])
+		y := &exchange{ctx: ctx, gate: g, conn: &connection{gate: g, caller: caller}, op: op, ref: ref, query: query, next: id}
+		return y.sight(hosts[i], a, what, &answers)
+	})
 	var silent []string
 	var why error
 	var found []sighting
@@ -558,31 +565,29 @@ func unfound(ref string, silent []string, why error) error {
 	return r
 }
 
-// ask asks one host for a container. Nil: it has none.
-func (f *Fleet) ask(ctx context.Context, x *exchange, h FarHost, answers *answers) (*sighting, error) {
-	g := f.gate(h)
-	y := &exchange{ctx: ctx, gate: g, conn: &connection{gate: g, caller: x.conn.caller}, op: x.op, req: x.req, ref: x.ref, query: x.query, next: x.next}
-	defer y.conn.close()
-	ans, t, err := y.sight()
+// sight asks one host for a container, and for what is to be read of it. Nil: it has
+// none.
+func (x *exchange) sight(h FarHost, a policy.Action, what string, answers *answers) (*sighting, error) {
+	defer x.conn.close()
+	ans, t, err := x.lookOrRead(a, what)
 	if isNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
+		if x.ctx.Err() != nil {
+			err = context.Cause(x.ctx)
 		}
 		return nil, err
 	}
 	if ans != nil {
 		answers.keep(ans)
-		y.conn.up = nil
+		x.conn.up = nil
 	}
 	return &sighting{h, t, ans}, nil
 }
 
-// sight is the container, and what is asked of it where that is only to be read.
-func (x *exchange) sight() (ans *answer, t *target, err error) {
-	if a, what := x.reads(); what != "" {
+func (x *exchange) lookOrRead(a policy.Action, what string) (ans *answer, t *target, err error) {
+	if what != "" {
 		ans, t, err = x.ahead(a, what)
 	}
 	if err == nil && t == nil {

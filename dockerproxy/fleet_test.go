@@ -3,6 +3,7 @@ package dockerproxy
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"jumpsuite/internal/audit"
 	"jumpsuite/internal/together"
 	"jumpsuite/policy"
 )
@@ -38,6 +40,8 @@ type cluster struct {
 	learnt  []string
 	dialled []string
 	dead    map[string]error
+
+	hostLogs []*auditLog
 }
 
 // fleetEngine has containers, by name.
@@ -160,6 +164,9 @@ func (c *cluster) dial(ctx context.Context, h FarHost) (net.Conn, error) {
 	if host.host != nil {
 		host.gate = host.host
 	}
+	c.mu.Lock()
+	c.hostLogs = append(c.hostLogs, host.atEngineLog())
+	c.mu.Unlock()
 	ours, theirs := net.Pipe()
 	go host.gate.ServeConn(c.ctx, theirs, Caller{UID: 1001, Principal: policy.Principal{User: "dev", Key: "jump1"}})
 	return ours, nil
@@ -344,6 +351,59 @@ func TestWhatWasFoundIsRemembered(t *testing.T) {
 	}
 	if len(c.learnt) > 0 || len(c.notes) != 1 || !strings.Contains(c.notes[0], "not asked for only1, as they do not answer: 10.0.0.3") {
 		t.Errorf("learnt %q, told %q", c.learnt, c.notes)
+	}
+}
+
+// Where several have it, what they were asked for is in their logs under the id of the
+// refusal here, and nobody has heard it.
+func TestWhatSeveralBeganToAnswerIsOnRecordAsRefused(t *testing.T) {
+	c := newCluster(t)
+	if a := c.ask("dev", get("/v1.51/containers/web/logs?stdout=1")); a.status != http.StatusConflict || strings.Contains(a.body, "a line of") {
+		t.Fatalf("got %d %s", a.status, a.body)
+	}
+	here := c.log.all()
+	if len(here) != 1 || here[0].Verdict != audit.Deny || here[0].Action != "docker.logs" {
+		t.Fatalf("recorded %+v", here)
+	}
+	there := 0
+	for _, l := range c.hostLogs {
+		for _, e := range l.all() {
+			if e.Kind == audit.Open {
+				there++
+			}
+			if e.Far != here[0].ID {
+				t.Errorf("a host recorded %+v, want it to name %s", e, here[0].ID)
+			}
+		}
+	}
+	if there != 2 {
+		t.Errorf("%d hosts have it on record, want those that have a web", there)
+	}
+}
+
+// What a host answers when nobody waits for it any more is dropped.
+func TestAnAnswerThatComesTooLateIsDropped(t *testing.T) {
+	var a answers
+	early, earlyEnd := net.Pipe()
+	late, lateEnd := net.Pipe()
+	taken, takenEnd := net.Pipe()
+	one, other, third := &answer{up: &upstream{conn: early}}, &answer{up: &upstream{conn: late}}, &answer{up: &upstream{conn: taken}}
+	a.keep(one)
+	a.keep(third)
+	if a.take(third) != third.up || a.take(nil) != nil {
+		t.Error("what is taken is not what was kept")
+	}
+	a.drop()
+	a.keep(other)
+	for name, end := range map[string]net.Conn{"an early one": earlyEnd, "a late one": lateEnd} {
+		end.SetReadDeadline(time.Now().Add(patient))
+		if _, err := end.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("%s: got %v, want its end", name, err)
+		}
+	}
+	go taken.Write([]byte{1})
+	if _, err := takenEnd.Read(make([]byte, 1)); err != nil {
+		t.Errorf("the one that was taken: %v", err)
 	}
 }
 
@@ -603,7 +663,11 @@ func answerAll(conn net.Conn, body, status string) {
 			o := outlook{outline: outline{ID: id("aa"), Name: "/web"}, Type: "web"}
 			o.Config.Image = "lab/web:1"
 			known, _ := json.Marshal(o)
-			b, s = string(known), "200 OK"
+			if r.Method == http.MethodPost {
+				s += "\r\nX-Jumpsuite-Outlook: " + base64.StdEncoding.EncodeToString(known)
+			} else {
+				b, s = string(known), "200 OK"
+			}
 		}
 		if strings.HasPrefix(s, "204") {
 			fmt.Fprintf(conn, "HTTP/1.1 %s\r\n\r\n", s)

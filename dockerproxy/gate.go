@@ -134,6 +134,7 @@ type Gate struct {
 	sessions map[sessionKey]*session
 	known    map[string]known // of a far gate's containers, by id and by what they were asked for
 	idle     []*upstream      // to a far gate
+	coming   []chan *upstream // to a far gate, being made ready
 	hangups  *hangups
 }
 

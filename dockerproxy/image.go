@@ -90,6 +90,19 @@ func (i *foundImage) identify(asked string) {
 	}
 }
 
+// saysItself reports whether a name can mean nothing but the image that is called so,
+// wherever it is: it is no id, nor the beginning of one, has no digest, and no tag that
+// an Engine could take for an id. Then it need not be looked at to know what rules are
+// asked about; the host's gate looks.
+func saysItself(name string) bool {
+	i, ok := policy.ParseImage(name)
+	if !ok || i.Digest != "" || strings.HasPrefix(name, "sha256:") {
+		return false
+	}
+	tagged := len(i.Tag) >= shortID && isDigits(i.Tag[:shortID])
+	return !tagged && (!isDigits(name) || strings.ContainsAny(name, ":/"))
+}
+
 // fullName is registry/path:tag, or registry/path@digest: beside a digest the
 // Engine ignores a tag.
 func fullName(s string) (string, bool) {

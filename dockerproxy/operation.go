@@ -39,6 +39,14 @@ var yesNo = param(boolean)
 var containerFilters = filters("ancestor", "before", "exited", "expose", "health", "id", "is-task", "label",
 	"name", "network", "publish", "since", "status", "volume")
 
+// What is asked for in the same words by callers and, on terms, by gates.
+var (
+	startQuery  = params{"checkpoint": mustBeEmpty("--checkpoint"), "checkpoint-dir": mustBeEmpty("--checkpoint-dir"), "detachKeys": detachKeys}
+	killQuery   = params{"signal": signal}
+	stopQuery   = params{"t": number(-1, 60), "signal": signal}
+	removeQuery = params{"force": yesNo, "v": yesNo, "link": off("link")}
+)
+
 // operations are all that there are: what is not in this table is refused.
 var operations = []operation{
 	{name: "ping", method: http.MethodHead, pattern: "_ping", serve: servePing},
@@ -74,7 +82,7 @@ var operations = []operation{
 	{name: "create", method: http.MethodPost, pattern: "containers/create", action: policy.DockerRun, body: createBody, serve: serveCreate,
 		query: params{"name": containerName, "platform": mustBeEmpty("--platform")}},
 	{name: "start", method: http.MethodPost, pattern: "containers/{ref}/start", action: policy.DockerStart, serve: serveStart,
-		query: params{"checkpoint": mustBeEmpty("--checkpoint"), "checkpoint-dir": mustBeEmpty("--checkpoint-dir"), "detachKeys": detachKeys}},
+		query: startQuery},
 	{name: "attach", method: http.MethodPost, pattern: "containers/{ref}/attach", action: policy.DockerStart, upgrade: true, serve: serveAttach,
 		query: params{"stream": yesNo, "stdin": yesNo, "stdout": yesNo, "stderr": yesNo, "logs": off("logs"), "detachKeys": detachKeys}},
 	{name: "wait", method: http.MethodPost, pattern: "containers/{ref}/wait", action: policy.DockerStart, serve: serveWait,
@@ -82,15 +90,24 @@ var operations = []operation{
 	{name: "resize", method: http.MethodPost, pattern: "containers/{ref}/resize", action: policy.DockerStart, serve: serveResize,
 		query: params{"h": clamped, "w": clamped}},
 	{name: "kill", method: http.MethodPost, pattern: "containers/{ref}/kill", action: policy.DockerStart, serve: serveKill,
-		query: params{"signal": signal}},
+		query: killQuery},
 	{name: "stop", method: http.MethodPost, pattern: "containers/{ref}/stop", action: policy.DockerStop, serve: serveStop,
-		query: params{"t": number(-1, 60), "signal": signal}},
+		query: stopQuery},
 	{name: "rm", method: http.MethodDelete, pattern: "containers/{ref}", action: policy.DockerRm, serve: serveRemove,
-		query: params{"force": yesNo, "v": yesNo, "link": off("link")}},
+		query: removeQuery},
 
 	// What gates ask each other, and the CLI its gate.
 	{name: "outlook", method: http.MethodGet, pattern: "jumpsuite/containers/{ref}", serve: serveOutlook},
 	{name: "image outlook", method: http.MethodGet, pattern: "jumpsuite/images/{name}/json", serve: serveImageOutlook},
+	{name: "exec", method: http.MethodPost, pattern: "jumpsuite/containers/{ref}/exec", action: policy.DockerExec, body: execBody, serve: onTerms(serveExecCreate)},
+	{name: "start", method: http.MethodPost, pattern: "jumpsuite/containers/{ref}/start", action: policy.DockerStart, serve: onTerms(serveStart),
+		query: startQuery},
+	{name: "kill", method: http.MethodPost, pattern: "jumpsuite/containers/{ref}/kill", action: policy.DockerStart, serve: onTerms(serveKill),
+		query: killQuery},
+	{name: "stop", method: http.MethodPost, pattern: "jumpsuite/containers/{ref}/stop", action: policy.DockerStop, serve: onTerms(serveStop),
+		query: stopQuery},
+	{name: "rm", method: http.MethodDelete, pattern: "jumpsuite/containers/{ref}", action: policy.DockerRm, serve: onTerms(serveRemove),
+		query: removeQuery},
 	{name: "hosts", method: http.MethodGet, pattern: "jumpsuite/hosts", serve: serveHosts, query: params{"for": oneOf("ps", "images", "stats")}},
 
 	// docker inspect asks for these when there is no such container or image.

@@ -77,7 +77,10 @@ func TestAPanicEndsItsConnectionAlone(t *testing.T) {
 	if !strings.Contains(said.text(), "a mistake in the dialer") || !strings.Contains(said.text(), "panic_test.go") {
 		t.Errorf("the log does not say what happened, and where: %s", said.text())
 	}
-	if !slices.ContainsFunc(h.log.all(), func(e audit.Event) bool { return strings.Contains(e.Reason, errPanic.Error()) }) {
+	says := func(e audit.Event) bool {
+		return strings.Contains(e.Reason, errPanic.Error()) || e.Result != nil && strings.Contains(e.Result.Error, errPanic.Error())
+	}
+	if !slices.ContainsFunc(h.log.all(), says) {
 		t.Errorf("it is not on record: %+v", h.log.all())
 	}
 }

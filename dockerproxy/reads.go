@@ -194,8 +194,11 @@ func (x *exchange) noGuess() error {
 // serveInspect shows a container. Callers who may read its logs or enter it,
 // but not inspect it, get the little that their clients need for that.
 func serveInspect(x *exchange) error {
-	if _, _, enough := x.unlooked(nil); enough { // docker exec looks whether it is there, and is told by create, too
+	if _, _, _, enough := x.unlooked(nil); enough { // docker exec looks whether it is there, and is told by create, too
 		return x.replyJSON(http.StatusOK, struct{}{})
+	}
+	if x.glance() && x.req.value(verbHeader) == "start" && (x.possible(policy.DockerStart) || x.possible(policy.DockerRun)) {
+		x.gate.spare(x.ctx, streamsOfRun) // it is to be attached to
 	}
 	var ans *answer
 	var t *target
@@ -291,7 +294,7 @@ func outlineOf(t *target) outline {
 }
 
 func serveInspectImage(x *exchange) error {
-	found, err := x.findImage(x.ref)
+	found, err := x.imageToShow()
 	if err != nil {
 		return err
 	}
@@ -301,7 +304,7 @@ func serveInspectImage(x *exchange) error {
 	}
 	raw := found.raw
 	if len(x.query) > 0 || x.gate.FarGate {
-		raw, _, err = x.fetch(&ask{method: http.MethodGet, path: "/images/" + found.ID + "/json", query: x.query})
+		raw, _, err = x.fetch(&ask{method: http.MethodGet, path: "/images/" + cmp.Or(found.ID, found.name) + "/json", query: x.query})
 		if err != nil {
 			return engineRefusal(err)
 		}
@@ -311,6 +314,16 @@ func serveInspectImage(x *exchange) error {
 		return err
 	}
 	return x.show(shown)
+}
+
+// imageToShow is the image that is asked for. On another host it is not looked at
+// where the name says all that the rules are asked about, and they allow it.
+func (x *exchange) imageToShow() (*foundImage, error) {
+	if x.gate.FarGate && saysItself(x.ref) && isImageName(x.ref) &&
+		x.decide(x.question(policy.DockerInspect, policy.Resource{ContainerType: policy.None, Image: x.ref})).Allowed() {
+		return &foundImage{name: x.ref}, nil
+	}
+	return x.findImage(x.ref)
 }
 
 // serveNone answers for objects that nobody sees through the gate.

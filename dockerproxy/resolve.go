@@ -69,6 +69,8 @@ type target struct {
 	lease *lease // nil: neither made nor started here
 	yours bool   // a far gate says that it is the caller's
 
+	onlyMade bool // it was made through a far gate just now, which has said no more of it
+
 	excused bool // its type is listed: it may be an escape
 }
 
@@ -78,7 +80,10 @@ func (x *exchange) find() (*target, error) {
 		return x.seen.target, nil
 	}
 	t, err := x.lookup(x.ref, nil)
-	return t, x.found(t, err)
+	if err = x.found(t, err); err == nil {
+		err = x.agreed(t)
+	}
+	return t, err
 }
 
 func (x *exchange) lookup(ref string, query url.Values) (*target, error) {

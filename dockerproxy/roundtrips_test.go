@@ -133,22 +133,34 @@ func (w *wire) Close() error {
 }
 
 // pipes is a listener in memory.
-type pipes chan net.Conn
+type pipes struct {
+	made chan net.Conn
+	over chan struct{}
+}
+
+func newPipes() pipes {
+	return pipes{make(chan net.Conn), make(chan struct{})}
+}
 
 func (p pipes) Accept() (net.Conn, error) {
-	c, ok := <-p
-	if !ok {
+	select {
+	case c := <-p.made:
+		return c, nil
+	case <-p.over:
 		return nil, net.ErrClosed
 	}
-	return c, nil
 }
 func (p pipes) Close() error   { return nil }
 func (p pipes) Addr() net.Addr { return &net.UnixAddr{} }
 
 func (p pipes) dial(context.Context) (net.Conn, error) {
 	ours, theirs := net.Pipe()
-	p <- theirs
-	return ours, nil
+	select {
+	case p.made <- theirs:
+		return ours, nil
+	case <-p.over:
+		return nil, net.ErrClosed
+	}
 }
 
 // distant is a jump server before hosts that are a roundTrip away, each with a gate
@@ -194,6 +206,8 @@ func (e *distantEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\noutput")
 	case path == "/containers/json", path == "/images/json":
 		io.WriteString(w, "[]")
+	case path == "/version":
+		io.WriteString(w, "{}")
 	case path == "/containers/create":
 		w.WriteHeader(http.StatusCreated)
 		fmt.Fprintf(w, `{"Id":%q,"Warnings":[]}`, newID)
@@ -245,18 +259,6 @@ func (e *distantEngine) container(w http.ResponseWriter, ref string) {
 		"Config": map[string]any{"Image": "lab/web:1", "Labels": labels}, "HostConfig": map[string]any{}})
 }
 
-// changes are the requests that are more than a look.
-func (e *distantEngine) changes() (all []string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, r := range e.asked {
-		if !strings.HasPrefix(r, "GET ") && !strings.HasPrefix(r, "HEAD ") {
-			all = append(all, r)
-		}
-	}
-	return all
-}
-
 // packed makes what packs and unpacks the data of tunnels, once and for all: what a
 // bubble has made cannot be used in the next.
 var packed = sync.OnceFunc(func() {
@@ -276,8 +278,11 @@ var packed = sync.OnceFunc(func() {
 	}
 })
 
-// newDistant has n hosts in test, the first with web, the others with what nobody
-// asks for.
+// ownID is a container that dev has made.
+var ownID = strings.Repeat("9", 64)
+
+// newDistant has n hosts in test, the first with web, one that is stopped and one of
+// dev's own, the others with what nobody asks for.
 func newDistant(t *testing.T, n int) *distant {
 	d := &distant{t: t, log: &auditLog{}, gates: map[string]*Gate{}, logs: map[string]*auditLog{}, engines: map[string]*distantEngine{}, keys: map[string]ed25519.PrivateKey{}}
 	var cancel context.CancelFunc
@@ -286,7 +291,7 @@ func newDistant(t *testing.T, n int) *distant {
 	d.close = func() {
 		cancel()
 		for _, p := range all {
-			close(p)
+			close(p.over)
 		}
 	}
 	_, d.jump, _ = ed25519.GenerateKey(nil)
@@ -301,18 +306,25 @@ func newDistant(t *testing.T, n int) *distant {
 	for i := range n {
 		id := fmt.Sprintf("i-%d", i+1)
 		_, d.keys[id], _ = ed25519.GenerateKey(nil)
-		names := map[string]string{"web": webID, "stopped": stopID}
+		names := map[string]string{"web": webID, "stopped": stopID, "own": ownID}
 		if i > 0 {
 			names = map[string]string{fmt.Sprintf("only%d", i+1): strings.Repeat(fmt.Sprint(i), 64)}
 		}
 		e := &distantEngine{fleetEngine: fleetEngine{names: names}, types: map[string]string{"web": "web"}}
-		p := make(pipes)
+		p := newPipes()
 		all = append(all, p)
 		s := &http.Server{Handler: e}
 		go s.Serve(p)
 		leases, err := OpenLeases(t.TempDir() + "/leases")
 		if err != nil {
 			t.Fatal(err)
+		}
+		if i == 0 {
+			le := newLease(leaseMade, owner{UID: 1001, User: "dev", Key: "jump1"}, audit.NewID(here2026), time.Hour)
+			le.Container, le.Image = ownID, "lab/web:1"
+			if err := leases.write(ownID, le); err != nil {
+				t.Fatal(err)
+			}
 		}
 		d.logs[id] = &auditLog{}
 		g := &Gate{Engine: p.dial, Environment: "test", Hosts: []string{id}, Record: d.logs[id].Record, Leases: leases, Watch: -1}
@@ -446,25 +458,36 @@ var commands = []struct {
 	{"inspect", "inspect", 2, 2, 2, []string{get("/v1.51/containers/web/json")}},
 	{"logs", "logs", 2, 2, 2, []string{get("/v1.51/containers/web/logs?stdout=1")}},
 	{"stats", "stats", 2, 2, 2, []string{get("/v1.51/containers/web/stats?stream=0")}},
-	{"exec", "exec", 2, 3, 3, []string{
+	{"exec", "exec", 2, 3, 2, []string{
 		get("/v1.51/containers/web/json"),
 		post("/v1.51/containers/web/exec", execHere),
 		post("/v1.51/exec/MADE/start", `{"Detach":false,"Tty":false}`, upgradeTCP, "Content-Type: application/json"),
 	}},
-	{"exec -d", "exec", 4, 4, 4, []string{
+	{"exec -d", "exec", 2, 3, 2, []string{
 		get("/v1.51/containers/web/json"),
 		post("/v1.51/containers/web/exec", execDetached),
 		post("/v1.51/exec/MADE/start", `{"Detach":true,"Tty":false}`),
 	}},
-	{"start", "start", 3, 3, 3, []string{post("/v1.51/containers/stopped/start", "")}},
+	{"start", "start", 2, 3, 2, []string{post("/v1.51/containers/stopped/start", "")}},
+	{"start -a", "start", 5, 5, 5, []string{
+		get("/v1.51/containers/stopped/json"),
+		post("/v1.51/containers/"+stopID+"/attach?stream=1&stdout=1", "", upgradeTCP),
+		post("/v1.51/containers/"+stopID+"/wait?condition=next-exit", ""),
+		post("/v1.51/containers/"+stopID+"/start", ""),
+	}},
+	{"stop", "stop", 2, 3, 2, []string{post("/v1.51/containers/own/stop", "")}},
+	{"kill", "kill", 2, 3, 2, []string{post("/v1.51/containers/own/kill?signal=TERM", "")}},
+	{"rm", "rm", 2, 3, 2, []string{strings.Replace(get("/v1.51/containers/own?force=1"), "GET", "DELETE", 1)}},
+	{"inspect of an image", "inspect", 2, 0, 2, []string{get("/v1.51/images/lab/web:1/json")}},
+	{"version", "version", 2, 0, 2, []string{get("/v1.51/version")}},
 	{"pull", "pull", 2, 0, 2, []string{post("/v1.51/images/create?fromImage=docker.io%2Flab%2Fweb&tag=1", "")}},
-	{"create", "create", 3, 0, 3, []string{post("/v1.51/containers/create", `{"Image":"lab/web:1"}`)}},
-	{"run -d", "run", 7, 0, 7, []string{
+	{"create", "create", 2, 0, 2, []string{post("/v1.51/containers/create", `{"Image":"lab/web:1"}`)}},
+	{"run -d", "run", 4, 0, 4, []string{
 		post("/v1.51/containers/create", `{"Image":"lab/web:1"}`),
 		post("/v1.51/containers/MADE/wait?condition=next-exit", ""),
 		post("/v1.51/containers/MADE/start", ""),
 	}},
-	{"run", "run", 10, 0, 10, []string{
+	{"run", "run", 5, 0, 5, []string{
 		post("/v1.51/containers/create", `{"Image":"lab/web:1"}`),
 		post("/v1.51/containers/MADE/attach?stream=1&stdout=1", "", upgradeTCP),
 		post("/v1.51/containers/MADE/wait?condition=next-exit", ""),
@@ -501,10 +524,7 @@ func TestAVerbTakesSoManyRoundTrips(t *testing.T) {
 					requests := asVerb(c.verb, in.host, c.requests...)
 					if in.ecs {
 						requests = byID(requests)
-						d.ecs = []Spot{{Host: "i-1", Container: webID}}
-						if c.verb == "start" {
-							d.ecs[0].Container = stopID
-						}
+						d.ecs = []Spot{{Host: "i-1", Container: meantBy(c.requests[0])}}
 					}
 					n, status, body := d.counted("dev", requests...)
 					if n != in.want || status >= 400 {
@@ -516,10 +536,54 @@ func TestAVerbTakesSoManyRoundTrips(t *testing.T) {
 	}
 }
 
+// meantBy is the id of the container that a request calls by its name.
+func meantBy(request string) string {
+	return map[string]string{"web": webID, "stopped": stopID, "own": ownID}[strings.FieldsFunc(strings.Split(request, "/")[3], func(c rune) bool { return c == '?' })[0]]
+}
+
 // byID are requests that call containers by an id.
 func byID(requests []string) (all []string) {
 	for _, r := range requests {
-		all = append(all, strings.NewReplacer("/web/", "/"+webID[:12]+"/", "/stopped/", "/"+stopID[:12]+"/").Replace(r))
+		all = append(all, strings.NewReplacer("/web/", "/"+webID[:12]+"/", "/stopped/", "/"+stopID[:12]+"/", "/own/", "/"+ownID[:12]+"/", "/own?", "/"+ownID[:12]+"?").Replace(r))
 	}
 	return all
+}
+
+// The table of docs/hosts.md is what is counted here.
+func TestTheTableOfRoundTripsIsTrue(t *testing.T) {
+	b, err := os.ReadFile("../docs/hosts.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cell := func(n int) string {
+		if n == 0 {
+			return " "
+		}
+		return fmt.Sprintf(" %d ", n)
+	}
+	for _, c := range commands {
+		name := "`" + c.name + "`"
+		if verb, of, ok := strings.Cut(c.name, " of "); ok {
+			name = "`" + verb + "` of " + of
+		}
+		row := "| " + name + " |" + cell(c.named) + "|" + cell(c.any) + "|" + cell(c.apart) + "|"
+		if !strings.Contains(string(b), row) {
+			t.Errorf("docs/hosts.md has no row %q", row)
+		}
+	}
+}
+
+// What could be an image's id, or name another than it says, is looked at before the
+// jump server decides.
+func TestAnImageThatSaysItselfNeedsNoLook(t *testing.T) {
+	hex := strings.Repeat("0123456789ab", 4)
+	for name, want := range map[string]bool{
+		"lab/web:1": true, "web": true, "web:1": true, "reg.example:5000/lab/web": true, "lab/abcdef": true, "abcdef:1": true, "web:abc123": true,
+		"abcdef": false, "3f4c": false, hex: false, "sha256:" + hex: false, "web@sha256:" + strings.Repeat("a", 64): false,
+		"web:" + hex[:12]: false, "lab/web:" + hex[:40]: false, "": false, "Web": false, "web:": false,
+	} {
+		if got := saysItself(name); got != want {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+	}
 }

@@ -48,20 +48,41 @@ func notYours(what string, t *target) *Refusal {
 // mine finds the container that the path means and makes sure that it is the
 // caller's.
 func (x *exchange) mine() (*target, policy.Request, error) {
-	x.gate.forgetFar(x.ref)
-	t, err := x.find()
-	if err != nil {
-		return nil, policy.Request{}, err
+	t := x.attachedTo()
+	if t == nil {
+		if !x.gate.staysWith(x.ref) {
+			x.gate.forgetFar(x.ref)
+		}
+		var err error
+		if t, err = x.find(); err != nil {
+			return nil, policy.Request{}, err
+		}
 	}
 	q := x.questionOn(t)
 	if t.leasedTo(x.conn.caller.owner()) {
 		return t, q, nil
 	}
 	if d := x.decide(q); !d.Allowed() {
-		_, err = x.permitted(q, d, t.about(), audit.Decision)
+		_, err := x.permitted(q, d, t.about(), audit.Decision)
 		return nil, q, x.hide(err)
 	}
 	return nil, q, x.hide(x.refuse(q, t.about(), notYours(x.op.name, t)))
+}
+
+// attachedTo is the container that the path means, if it is on another host and the
+// caller is attached to it: that host's gate lets nobody attach to what is another's,
+// and looks again.
+func (x *exchange) attachedTo() *target {
+	if !x.gate.FarGate {
+		return nil
+	}
+	t := x.gate.recall(x.ref)
+	if t == nil || x.gate.session(sessionKey{t.ID, x.conn.caller.owner()}) == nil {
+		return nil
+	}
+	his := *t
+	his.yours = true
+	return &his
 }
 
 func serveStart(x *exchange) error {
@@ -197,7 +218,7 @@ func (x *exchange) startNow(t *target, le *lease) error {
 func (x *exchange) notModified() error {
 	x.answered = true
 	b := appendHead(x.conn.out[:0], http.StatusNotModified, "", -2, x.last)
-	_, err := x.conn.conn.Write(append(b, "\r\n"...))
+	_, err := x.conn.conn.Write(append(append(b, x.header...), "\r\n"...))
 	return err
 }
 
@@ -211,7 +232,7 @@ func (x *exchange) started(notice string) error {
 		x.gate.tell(x.conn.caller, notice)
 		b = append(append(append(b, noticeHeader+": "...), clean(notice)...), "\r\n"...)
 	}
-	_, err := x.conn.conn.Write(append(b, "\r\n"...))
+	_, err := x.conn.conn.Write(append(append(b, x.header...), "\r\n"...))
 	return err
 }
 
@@ -402,6 +423,14 @@ func (x *exchange) sized(about audit.Event) audit.Event {
 // serveKill sends a signal, as docker run and docker start -a do with those that
 // they get.
 func serveKill(x *exchange) error {
+	a := &ask{method: http.MethodPost, path: "/containers/" + x.ref + "/kill", query: x.query}
+	if x.unseen() {
+		if on, q, d, ok := x.ownersTerms(true); ok {
+			if done, err := x.emptyOnTerms(a, on, q, d, "kill "+x.query.Get("signal")); done {
+				return err
+			}
+		}
+	}
 	t, q, err := x.mine()
 	if err != nil {
 		return err
@@ -414,7 +443,36 @@ func serveKill(x *exchange) error {
 	return x.passEmpty(&ask{method: http.MethodPost, path: "/containers/" + t.ID + "/kill", query: x.query})
 }
 
+// mineOnTerms does something to the caller's container on terms, if that is possible.
+func (x *exchange) mineOnTerms(a policy.Action, method, what string) (done bool, err error) {
+	if !x.unseen() {
+		return false, nil
+	}
+	q := x.question(a, policy.Resource{})
+	rules, d := x.gate.policy.Load().Terms(q)
+	if !d.Allowed() {
+		return false, nil
+	}
+	ask := &ask{method: method, path: "/containers/" + x.ref + what, query: x.query}
+	return x.emptyOnTerms(ask, &terms{Any: []policy.Terms{rules}, Yours: true}, q, d, "")
+}
+
+// emptyOnTerms is passEmpty on terms.
+func (x *exchange) emptyOnTerms(a *ask, on *terms, q policy.Request, d policy.Decision, detail string) (done bool, err error) {
+	ans, done, err := x.asksOnTerms(a, on, q, d, detail)
+	if !done || err != nil {
+		return done, err
+	}
+	if ans.status == http.StatusNoContent {
+		return true, x.empty()
+	}
+	return true, x.reply(ans.status, "", nil)
+}
+
 func serveStop(x *exchange) error {
+	if done, err := x.mineOnTerms(policy.DockerStop, http.MethodPost, "/stop"); done {
+		return err
+	}
 	t, err := x.mineFor(policy.DockerStop)
 	if err != nil {
 		return err
@@ -423,6 +481,9 @@ func serveStop(x *exchange) error {
 }
 
 func serveRemove(x *exchange) error {
+	if done, err := x.mineOnTerms(policy.DockerRm, http.MethodDelete, ""); done {
+		return err
+	}
 	t, err := x.mineFor(policy.DockerRm)
 	if err != nil {
 		return err
