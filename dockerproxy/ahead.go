@@ -23,9 +23,9 @@ import (
 // answer, and has it there: JSON in base64.
 const outlookHeader = "x-jumpsuite-outlook"
 
-// maxOutlook bounds that: a line of a head has to hold it. A longer one is asked
-// for on its own.
-const maxOutlook = maxLine - 100
+// maxOutlook bounds that: a line of a head has to hold it, as long as the other end
+// reads those of answers. A longer one is asked for on its own.
+const maxOutlook = maxAnswerLine - 100
 
 // ahead asks a host's gate for what a request reads of a container, and for the
 // container, in one. Without an answer and an error they are to be asked for one

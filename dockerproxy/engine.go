@@ -23,6 +23,9 @@ const dialTimeout = 10 * time.Second
 // in bytes: an inspect has some 10 kB, a ps 2 kB for each container.
 const maxAnswer = 32 << 20
 
+// maxAnswerLine is how long a line of an answer's head may be, in bytes.
+const maxAnswerLine = 4 << 10
+
 // upstream is one connection to the Engine. It is used by one exchange at a time.
 type upstream struct {
 	conn net.Conn
@@ -48,7 +51,7 @@ func (g *Gate) dial(ctx context.Context) (*upstream, error) {
 	if err != nil {
 		return nil, unavailable("the Docker Engine cannot be reached: %v", err)
 	}
-	return &upstream{conn: conn, br: bufio.NewReaderSize(conn, 4<<10), gate: g}, nil
+	return &upstream{conn: conn, br: bufio.NewReaderSize(conn, maxAnswerLine), gate: g}, nil
 }
 
 // ask is a request to the Engine, made by the gate from what it understood.

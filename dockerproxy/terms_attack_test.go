@@ -1,0 +1,71 @@
+package dockerproxy
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// notEvil is a jump server's policy that is stricter than the host's about images.
+const notEvil = testPolicy + "  - {name: not-evil, effect: deny, principals: [user:dev], actions: [docker.run, docker.create, docker.inspect], environments: [test], images: [docker.io/evil/*]}\n" +
+	"  - {name: any-image, effect: allow, principals: [user:dev], actions: [docker.run, docker.create], environments: [test], images: ['*']}\n"
+
+// An id is no name: what it stands for is looked at, however it is written.
+func TestAnImagesIDIsNotTakenForAName(t *testing.T) {
+	any := strings.Replace(testPolicy, "images: [docker.io/lab/*]", "images: ['*']", 1)
+	for _, ref := range []string{imgID, imgID[:19], strings.TrimPrefix(imgID, "sha256:"), "ffff"} {
+		h, engine := twoGates(t, "test")
+		h.host.SetPolicy(mustPolicy(t, any))
+		h.gate.SetPolicy(mustPolicy(t, notEvil))
+		a := exchangeRaw(t, h.socket("dev"), post("/v1.51/containers/create", `{"Image":"`+ref+`"}`))
+		if a.status < 400 || len(engine.changes()) > 0 {
+			t.Errorf("create of %s: got %d %s, and the Engine was asked %q", ref, a.status, a.body, engine.changes())
+		}
+		a = exchangeRaw(t, h.socket("dev"), get("/v1.51/images/"+ref+"/json"))
+		if a.status < 400 {
+			t.Errorf("inspect of %s: got %d %s", ref, a.status, a.body)
+		}
+	}
+}
+
+// What says itself is called so in full by nothing else.
+func TestOnlyANameSaysItself(t *testing.T) {
+	for name, want := range map[string]bool{
+		"lab/web:1": true, "web": true, "reg.example:5000/web": true, "cafe/web": true, "cafe:1": true, "docker.io/library/sha256": true,
+		"": false, "cafe": false, imgID: false, "sha256:cafe": false, strings.Repeat("a", 64): false,
+		"web@" + imgID: false, "web:1@" + imgID: false, "Web": false,
+	} {
+		if got := saysItself(name); got != want {
+			t.Errorf("%q: got %v", name, got)
+		}
+	}
+}
+
+// An outlook that the other end cannot read is not sent: nothing is done then on
+// terms, and the container is looked at.
+func TestALongOutlookKeepsNobodyFromHisContainer(t *testing.T) {
+	for _, n := range []int{10, 2000, 2800, 2900, 3000, 3100, 4000, 5700, 6000, 6300, 9000} {
+		starts := 0
+		engine := engineThat(t, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			w.Header().Set("Api-Version", "1.51")
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/_ping"):
+			case strings.HasSuffix(r.URL.Path, "/json"):
+				fmt.Fprintf(w, `{"Id":%q,"Name":"/web","Image":%q,"State":{"StartedAt":"2026-01-02T03:04:05Z","Error":%q},"Config":{"Image":"lab/web:1","Labels":{%q:"web"}},"HostConfig":{}}`,
+					webID, imgID, strings.Repeat("e", n), ecsFamilyLabel)
+			case strings.HasSuffix(r.URL.Path, "/start"):
+				starts++
+				w.WriteHeader(http.StatusNoContent)
+			}
+		})
+		h := newHarness(t, engine, "test")
+		h.behindAnother()
+		h.gate.SetPolicy(mustPolicy(t, notDB))
+		if a := h.does("start"); a.status != http.StatusNoContent || starts != 1 {
+			t.Errorf("an error of %d bytes: got %d %s, started %d times", n, a.status, a.body, starts)
+		}
+	}
+}
