@@ -134,7 +134,10 @@ func (x *exchange) unlooked(exec *policy.Exec) (q policy.Request, d policy.Decis
 	}
 	// What may have to be recorded and cannot be depends on what it turns out to be.
 	able := d.Obligations.Record == policy.RecordNothing || x.recordable(exec != nil && exec.Detach) == nil
-	return q, d, on, d.Allowed() && able
+	if !d.Allowed() || !able {
+		return q, d, nil, false
+	}
+	return q, d, on, true
 }
 
 // aboutRef is what an event says of a container that was not looked at.

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"jumpsuite/internal/audit"
 )
 
 // notEvil is a jump server's policy that is stricter than the host's about images.
@@ -66,6 +68,48 @@ func TestALongOutlookKeepsNobodyFromHisContainer(t *testing.T) {
 		h.gate.SetPolicy(mustPolicy(t, notDB))
 		if a := h.does("start"); a.status != http.StatusNoContent || starts != 1 {
 			t.Errorf("an error of %d bytes: got %d %s, started %d times", n, a.status, a.body, starts)
+		}
+	}
+}
+
+// What is refused after a look is refused, on record, for its own reason.
+func TestARefusalThatNeedsNoTermsSaysItsOwnReason(t *testing.T) {
+	for _, act := range []string{"exec", "exec -d"} {
+		h, engine := twoGates(t, "test")
+		h.gate.SetPolicy(mustPolicy(t, strings.ReplaceAll(testPolicy, "docker.inspect, docker.exec]", "docker.inspect]")))
+		a := h.does(act)
+		all := h.log.all()
+		last := all[len(all)-1]
+		if a.status != http.StatusForbidden || last.Reason != "no rule allows it" || last.Verdict != audit.Deny || len(engine.changes()) > 0 {
+			t.Errorf("%s: got %d %s, recorded %+v", act, a.status, a.body, last)
+		}
+	}
+}
+
+// A host that says each time that it has done nothing is asked twice, and no more.
+func TestAHostThatFitsNothingIsNotAskedForEver(t *testing.T) {
+	for _, status := range []int{http.StatusPreconditionFailed, http.StatusNotFound} {
+		for act := range acts {
+			var asked []string
+			lying := engineThat(t, func(w http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+				path := strings.TrimPrefix(r.URL.Path, "/v1.51")
+				if r.Method == http.MethodGet {
+					io.WriteString(w, `{"Id":"`+webID+`","Name":"/web","Type":"web","Yours":true,"Config":{"Image":"lab/web:1"}}`)
+					return
+				}
+				asked = append(asked, r.Method+" "+path)
+				w.WriteHeader(status)
+				io.WriteString(w, `{"message":"page not found: /jumpsuite/x"}`)
+			})
+			h := oneGate(t, lying, "test", func(g *Gate) { g.FarGate = true })
+			h.gate.SetPolicy(mustPolicy(t, notDB))
+			if a := h.does(act); a.status < 400 || len(asked) > 4 {
+				t.Errorf("%s: got %d %s after %q", act, a.status, a.body, asked)
+			}
+			if all := h.log.all(); len(all) < 2 || len(all) > 6 {
+				t.Errorf("%s: recorded %+v", act, all)
+			}
 		}
 	}
 }
