@@ -103,9 +103,7 @@ func (e *execution) untaken() {
 // exchange's. By now it is known in which container it is.
 func (x *exchange) takes(b *begun, e *execution, q policy.Request) {
 	x.event, x.opened, b.taken = b.opened, true, true
-	host := x.event.Resource.Host
-	x.event.Resource = e.about.Resource
-	x.event.Resource.Host = host
+	x.was(q, e.about)
 	if k := q.Resource.ContainerType; k != policy.None {
 		x.event.Resource.ContainerType = k
 	}

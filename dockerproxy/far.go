@@ -231,8 +231,8 @@ func (g *Gate) forgetFar(ref string) {
 // startFar asks the host's gate to start a container.
 func (x *exchange) startFar() error {
 	if x.unseen() && x.gate.recall(x.ref) == nil {
-		if on, q, d, ok := x.ownersTerms(false); ok {
-			ans, done, err := x.asksOnTerms(&ask{method: http.MethodPost, path: "/containers/" + x.ref + "/start", query: x.query}, on, q, d, "")
+		if o := x.ownersTerms(false); o != nil {
+			ans, done, err := x.asksOnTerms(&ask{method: http.MethodPost, path: "/containers/" + x.ref + "/start", query: x.query}, o, "")
 			if done {
 				return x.startedFar(x.event.Resource.Container, ans, err)
 			}
@@ -395,11 +395,34 @@ func (x *exchange) endFar(e *execution, why error) (r audit.Result) {
 }
 
 // recordFarRefusal adds to a decision of ours that the host's gate took another.
-func (x *exchange) recordFarRefusal(r *Refusal) {
+func (x *exchange) recordFarRefusal(r *Refusal) { x.change("the host's gate refused, rule " + r.Rule) }
+
+// failed adds to a decision of ours that nobody knows what came of it. What the host
+// has answered properly is not that.
+func (x *exchange) failed(err error) {
+	var r *Refusal
+	if !errors.As(err, &r) || !r.Engine {
+		x.change("it is not known to be done as it was decided: " + err.Error())
+	}
+}
+
+// change adds to a decision of ours what came of it.
+func (x *exchange) change(detail string) {
 	e := x.event
-	e.Kind, e.Time, e.Detail = audit.Change, time.Now(), "the host's gate refused, rule "+r.Rule
+	e.Kind, e.Time, e.Detail = audit.Change, time.Now(), detail
 	if err := x.gate.Record(&e); err != nil {
-		x.gate.log().Error("a refusal of the host's gate is not on record", "id", e.ID, "err", err)
+		x.gate.log().Error("what came of a decision is not on record", "id", e.ID, "detail", detail, "err", err)
+	}
+}
+
+// was has, in what is recorded from now on, the container that something was done to,
+// and the rule that allows q, which is about it.
+func (x *exchange) was(q policy.Request, about audit.Event) {
+	host := x.event.Resource.Host
+	x.event.Resource = about.Resource
+	x.event.Resource.Host = host
+	if d := x.decide(q); d.Allowed() { // else the policy has changed since
+		x.event.Rule = d.Rule()
 	}
 }
 

@@ -65,13 +65,19 @@ func (x *exchange) startLater(e *execution, o *container.ExecStartOptions) error
 	}
 	ans, err := x.createAndDetach(done, e.later, o, &j)
 	if errors.Is(err, errUnfit) {
+		x.change(err.Error())
 		e.started.Store(false)
 		return x.startLater(e, o) // the long way
 	}
 	done.started.Store(true)
 	done.end()
 	e.end()
+	if j.target == nil && done.there != "" {
+		x.was(done.question, done.about)
+		x.change("exec in this container")
+	}
 	if err != nil {
+		x.failed(err)
 		return err
 	}
 	x.gate.mu.Lock()

@@ -425,8 +425,8 @@ func (x *exchange) sized(about audit.Event) audit.Event {
 func serveKill(x *exchange) error {
 	a := &ask{method: http.MethodPost, path: "/containers/" + x.ref + "/kill", query: x.query}
 	if x.unseen() {
-		if on, q, d, ok := x.ownersTerms(true); ok {
-			if done, err := x.emptyOnTerms(a, on, q, d, "kill "+x.query.Get("signal")); done {
+		if o := x.ownersTerms(true); o != nil {
+			if done, err := x.emptyOnTerms(a, o, "kill "+x.query.Get("signal")); done {
 				return err
 			}
 		}
@@ -454,12 +454,13 @@ func (x *exchange) mineOnTerms(a policy.Action, method, what string) (done bool,
 		return false, nil
 	}
 	ask := &ask{method: method, path: "/containers/" + x.ref + what, query: x.query}
-	return x.emptyOnTerms(ask, &terms{Any: []policy.Terms{rules}, Yours: true}, q, d, "")
+	again := func(t *target) policy.Request { return x.question(a, t.resource()) }
+	return x.emptyOnTerms(ask, &offer{&terms{Any: []policy.Terms{rules}, Yours: true}, q, d, again}, "")
 }
 
 // emptyOnTerms is passEmpty on terms.
-func (x *exchange) emptyOnTerms(a *ask, on *terms, q policy.Request, d policy.Decision, detail string) (done bool, err error) {
-	ans, done, err := x.asksOnTerms(a, on, q, d, detail)
+func (x *exchange) emptyOnTerms(a *ask, o *offer, detail string) (done bool, err error) {
+	ans, done, err := x.asksOnTerms(a, o, detail)
 	if !done || err != nil {
 		return done, err
 	}

@@ -112,17 +112,16 @@ func (x *exchange) unseen() bool {
 	return x.gate.FarGate && x.seen == nil && !x.unfit && isRef(x.ref)
 }
 
-// ownersTerms are those on which whoever made or started a container may use it, and
-// the decision that goes with them, if there is one: not where a session may have to
-// be recorded.
-func (x *exchange) ownersTerms(yours bool) (s *terms, q policy.Request, d policy.Decision, ok bool) {
+// ownersTerms are those on which whoever made or started a container may use it, if
+// there are any: not where a session may have to be recorded.
+func (x *exchange) ownersTerms(yours bool) *offer {
 	p := x.gate.policy.Load()
-	q = x.question(policy.DockerStart, policy.Resource{})
+	q := x.question(policy.DockerStart, policy.Resource{})
 	run := x.question(policy.DockerRun, policy.Resource{ContainerType: policy.None})
 	run.Run = &policy.Run{Digest: true}
 	start, d := p.Terms(q)
 	made, ofRun := p.Terms(run)
-	s = &terms{Yours: yours, Made: []policy.Terms{}}
+	s := &terms{Yours: yours, Made: []policy.Terms{}}
 	if d.Allowed() {
 		s.Any, s.Made = append(s.Any, start), append(s.Made, start)
 	}
@@ -133,26 +132,38 @@ func (x *exchange) ownersTerms(yours bool) (s *terms, q policy.Request, d policy
 		q, d = run, ofRun
 	}
 	unrecorded := func(d policy.Decision) bool { return d.Obligations.Record == policy.RecordNothing }
-	return s, q, d, d.Allowed() && unrecorded(d) && unrecorded(ofRun)
+	if !d.Allowed() || !unrecorded(d) || !unrecorded(ofRun) {
+		return nil
+	}
+	return &offer{s, q, d, x.questionOn}
+}
+
+// offer is what is asked on terms: what the policy says before the container is known,
+// and what it is asked when it is.
+type offer struct {
+	terms    *terms
+	question policy.Request
+	decision policy.Decision
+	again    func(*target) policy.Request
 }
 
 // asksOnTerms asks the host's gate to do something to the container that goes by
 // x.ref, on terms; detail is the event's. done is false where that was not to be: then
 // it has to be looked at.
-func (x *exchange) asksOnTerms(a *ask, s *terms, q policy.Request, d policy.Decision, detail string) (ans *answer, done bool, err error) {
-	if a.terms = s.encoded(); a.terms == "" {
+func (x *exchange) asksOnTerms(a *ask, o *offer, detail string) (ans *answer, done bool, err error) {
+	if a.terms = o.terms.encoded(); a.terms == "" {
 		return nil, false, nil
 	}
 	about := x.termed(x.aboutRef())
 	about.Detail = detail
-	if _, err := x.permitted(q, d, about, audit.Open); err != nil {
+	if _, err := x.permitted(o.question, o.decision, about, audit.Open); err != nil {
 		return nil, true, x.hide(err)
 	}
 	a.path, a.outlook = "/jumpsuite"+a.path, true
 	if ans, err = x.send(a); err != nil {
 		return nil, true, err
 	}
-	t, _, err := x.tookOnTerms(ans, s)
+	t, _, err := x.tookOnTerms(ans, o.terms)
 	if err != nil {
 		if errors.Is(err, errUnfit) {
 			x.close(err)
@@ -160,9 +171,7 @@ func (x *exchange) asksOnTerms(a *ask, s *terms, q policy.Request, d policy.Deci
 		}
 		return nil, true, err
 	}
-	host := x.event.Resource.Host
-	x.event.Resource = t.about().Resource // of the close
-	x.event.Resource.Host = host
+	x.was(o.again(t), t.about())
 	return ans, true, nil
 }
 

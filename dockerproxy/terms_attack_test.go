@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,6 +83,35 @@ func TestARefusalThatNeedsNoTermsSaysItsOwnReason(t *testing.T) {
 		last := all[len(all)-1]
 		if a.status != http.StatusForbidden || last.Reason != "no rule allows it" || last.Verdict != audit.Deny || len(engine.changes()) > 0 {
 			t.Errorf("%s: got %d %s, recorded %+v", act, a.status, a.body, last)
+		}
+	}
+}
+
+// Of what was done on terms the jump server's log has what it was done to, and which
+// rule that was by.
+func TestWhatWasDoneOnTermsIsOnRecordWithItsContainer(t *testing.T) {
+	elsewhere := strings.Replace(notDB, "rules:\n", "rules:\n  - {name: of-db, effect: allow, principals: [user:dev], actions: [docker.exec, docker.start, docker.stop, docker.rm], environments: [test], container-types: [db]}\n", 1)
+	for _, rules := range []string{testPolicy, elsewhere} {
+		for act := range acts {
+			h, engine := twoGates(t, "test")
+			if act != "start" && act != "exec" && act != "exec -d" {
+				h.owned()
+			}
+			h.gate.SetPolicy(mustPolicy(t, rules))
+			if a := h.does(act); a.status >= 400 {
+				t.Fatalf("%s: got %d %s", act, a.status, a.body)
+			}
+			if len(engine.changes()) == 0 && act != "start" {
+				t.Errorf("%s: the Engine was asked nothing", act)
+			}
+			if act == "exec" {
+				continue // its start, which is not asked for here, has it
+			}
+			eventually(t, act+": the log says to what it was done", func() bool {
+				return slices.ContainsFunc(h.log.all(), func(e audit.Event) bool {
+					return e.Resource.Container == webID && e.Resource.Image == "lab/web:1" && e.Verdict == audit.Allow && e.Rule != "of-db"
+				})
+			})
 		}
 	}
 }
