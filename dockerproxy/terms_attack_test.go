@@ -3,12 +3,14 @@ package dockerproxy
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 
 	"jumpsuite/internal/audit"
+	"jumpsuite/policy"
 )
 
 // notEvil is a jump server's policy that is stricter than the host's about images.
@@ -140,6 +142,104 @@ func TestAHostThatFitsNothingIsNotAskedForEver(t *testing.T) {
 			if all := h.log.all(); len(all) < 2 || len(all) > 6 {
 				t.Errorf("%s: recorded %+v", act, all)
 			}
+		}
+	}
+}
+
+// guessedRules are some rules about what owners do, made up.
+func guessedRules(r *rand.Rand) string {
+	one := func(list ...string) string { return list[r.IntN(len(list))] }
+	all := testPolicy[:strings.Index(testPolicy, "rules:\n")] + "rules:\n"
+	for i := range 1 + r.IntN(6) {
+		action := one("docker.start", "docker.run", "docker.stop", "docker.rm", "docker.start, docker.run")
+		effect := one("allow", "allow", "deny")
+		rule := fmt.Sprintf("  - {name: r%d, effect: %s, principals: [%s], actions: [%s], environments: [test]", i, effect, one("user:dev", "user:dev", "user:other", "group:ops"), action)
+		if !strings.Contains(action, "run") && r.IntN(2) == 0 {
+			rule += ", container-types: ['" + one("web", "w*", "db", "*") + "']"
+		}
+		if strings.Contains(action, "run") && effect == "allow" || r.IntN(3) == 0 {
+			rule += ", images: ['" + one("*", "docker.io/lab/*", "docker.io/lab/web:1", "docker.io/evil/*") + "']"
+		}
+		if r.IntN(4) == 0 {
+			rule += ", hosts: ['" + one("host1", "h*", "host2") + "']"
+		}
+		if effect == "allow" && r.IntN(8) == 0 && action != "docker.stop" && action != "docker.rm" {
+			rule += ", record: output"
+		}
+		all += rule + "}\n"
+	}
+	return all
+}
+
+// guessedTarget is a container as a host's gate knows it.
+func guessedTarget(r *rand.Rand, dev owner) *target {
+	one := func(list ...string) string { return list[r.IntN(len(list))] }
+	t := &target{}
+	t.raw, t.State.StartedAt = []byte("{}"), one("now", "then")
+	t.ID, t.Name, t.Config.Image = webID, "/web", one("lab/web:1", "lab/web:2", "evil/web", imgID, "")
+	t.Config.Labels = map[string]string{}
+	if kind := one("web", "db", "other", ""); kind != "" {
+		t.Config.Labels[ecsFamilyLabel], t.Config.Labels[ecsTaskLabel] = kind, "arn:x"
+	}
+	if r.IntN(2) == 0 {
+		t.lease = &lease{Kind: leaseKind(one(string(leaseMade), string(leaseStarted))), Container: webID, Image: one("lab/web:1", "evil/web", policy.None), Owner: dev, StartedAt: "now"}
+		if r.IntN(4) == 0 {
+			t.lease.Owner.User = "other"
+		}
+	}
+	return t
+}
+
+// Whatever the rules and the container are: what the host may do on terms is what the
+// jump server would have allowed after a look at it, and nothing that is recorded.
+func TestTermsOfOwnersAreWhatALookWouldHaveAllowed(t *testing.T) {
+	r := rand.New(rand.NewPCG(2026, 23))
+	dev := Caller{UID: 1001, Principal: policy.Principal{User: "dev"}}
+	fits := map[string]int{}
+	for range 1500 {
+		rules := guessedRules(r)
+		if r.IntN(3) == 0 {
+			dev.Groups = []string{"ops"}
+		}
+		host := &Gate{Environment: "test", Hosts: []string{"host1"}}
+		there := &exchange{gate: host, conn: &connection{gate: host, caller: dev}}
+		g := &Gate{FarGate: true, Environment: "test", Hosts: []string{"host1"}}
+		g.policy.Store(mustPolicy(t, rules))
+		x := &exchange{gate: g, conn: &connection{gate: g, caller: dev}}
+		mine := func(a policy.Action) *offer {
+			rules, d := g.policy.Load().Terms(x.question(a, policy.Resource{}))
+			if !d.Allowed() {
+				return nil
+			}
+			return &offer{terms: &terms{Any: []policy.Terms{rules}, Yours: true}, again: func(t *target) policy.Request { return x.question(a, t.resource()) }}
+		}
+		for act, o := range map[string]*offer{"start": x.ownersTerms(false), "kill": x.ownersTerms(true), "stop": mine(policy.DockerStop), "rm": mine(policy.DockerRm)} {
+			if o == nil {
+				continue
+			}
+			read, err := termsIn(o.terms.encoded())
+			if err != nil {
+				t.Fatalf("%s: %v", o.terms.encoded(), err)
+			}
+			for range 6 {
+				c := guessedTarget(r, dev.owner())
+				told := there.outlookOf(c)
+				seen := told.target()
+				fit := read.fit(&told)
+				d := x.decide(o.again(seen))
+				want := d.Allowed() && (act == "start" || seen.leasedTo(dev.owner()))
+				if fit != want || fit != o.terms.fit(outlookFor(seen)) || fit && act != "stop" && act != "rm" && d.Obligations.Record != policy.RecordNothing {
+					t.Fatalf("%s: by\n%s\n%+v fits %v, and the decision is %v by %s, recording %v", act, rules, told, fit, d.Effect(), d.Rule(), d.Obligations.Record)
+				}
+				if fit {
+					fits[act]++
+				}
+			}
+		}
+	}
+	for _, act := range []string{"start", "kill", "stop", "rm"} {
+		if fits[act] < 30 {
+			t.Errorf("%s: only %d containers fit: the guesses are bad ones", act, fits[act])
 		}
 	}
 }
