@@ -101,7 +101,8 @@ func (x *exchange) agreed(t *target) error {
 	}
 	o := x.outlookOf(t)
 	if x.header == "" || !x.terms.fit(&o) {
-		return &Refusal{Status: http.StatusPreconditionFailed, Text: "the jump server's rules are not for it"}
+		r := &Refusal{Status: http.StatusPreconditionFailed, Text: "the jump server's rules are not for it"}
+		return x.refuse(x.question(x.op.action, t.resource()), t.about(), r)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"jumpsuite/internal/audit"
@@ -240,6 +242,102 @@ func TestTermsOfOwnersAreWhatALookWouldHaveAllowed(t *testing.T) {
 	for _, act := range []string{"start", "kill", "stop", "rm"} {
 		if fits[act] < 30 {
 			t.Errorf("%s: only %d containers fit: the guesses are bad ones", act, fits[act])
+		}
+	}
+}
+
+// What is not done on terms is on record at the host with the container that it was
+// not done to.
+func TestTheHostRecordsToWhatItWasNotDone(t *testing.T) {
+	for act := range acts {
+		h, _ := twoGates(t, "test")
+		h.gate.SetPolicy(mustPolicy(t, notWeb))
+		h.does(act)
+		n := 0
+		for _, e := range h.hostLog.all() {
+			if e.Verdict == audit.Deny && strings.Contains(e.Reason, "the jump server's rules") {
+				n++
+				if e.Resource.Container != webID || e.Resource.ContainerType != "web" || e.Far == "" || e.Principal.Name != "dev" {
+					t.Errorf("%s: recorded %+v", act, e)
+				}
+			}
+		}
+		if n != 1 {
+			t.Errorf("%s: %d times in %+v", act, n, h.hostLog.all())
+		}
+	}
+}
+
+// A host that is lost when it was asked to do something, or answers nothing that can be
+// understood, is on record with the event that allowed it; and it is asked once.
+func TestAHostThatIsLostMeanwhileIsOnRecord(t *testing.T) {
+	for name, answer := range map[string]string{
+		"lost":                       "",
+		"no HTTP":                    "what?\r\n\r\n",
+		"a line that never ends":     "HTTP/1.1 200 OK\r\nX-Jumpsuite-Outlook: " + strings.Repeat("A", 64<<10) + "\r\n\r\n",
+		"fields that never end":      "HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", 1000) + "\r\n",
+		"an outlook that is none":    "HTTP/1.1 201 Created\r\nX-Jumpsuite-Outlook: !!\r\nContent-Length: 2\r\n\r\n{}",
+		"an outlook of nothing":      "HTTP/1.1 201 Created\r\nX-Jumpsuite-Outlook: e30=\r\nContent-Length: 2\r\n\r\n{}",
+		"a body that ends too early": "HTTP/1.1 201 Created\r\nContent-Length: 99\r\n\r\n{",
+	} {
+		for _, rules := range []string{testPolicy, notDB} {
+			for act := range acts {
+				var mu sync.Mutex
+				asked := 0
+				losing := engineThat(t, func(w http.ResponseWriter, r *http.Request) {
+					io.Copy(io.Discard, r.Body)
+					if r.Method == http.MethodGet {
+						io.WriteString(w, `{"Id":"`+webID+`","Name":"/web","Type":"web","Yours":true,"Config":{"Image":"lab/web:1"}}`)
+						return
+					}
+					mu.Lock()
+					asked++
+					mu.Unlock()
+					conn, _, err := w.(http.Hijacker).Hijack()
+					if err == nil {
+						io.WriteString(conn, answer)
+						conn.Close()
+					}
+				})
+				h := oneGate(t, losing, "test", func(g *Gate) { g.FarGate = true })
+				h.gate.SetPolicy(mustPolicy(t, rules))
+				a := h.does(act)
+				mu.Lock()
+				n := asked
+				mu.Unlock()
+				if a.status < 400 || n != 1 {
+					t.Errorf("%s, %s: got %d %s, and the host was asked %d times", act, name, a.status, a.body, n)
+				}
+				eventually(t, act+", "+name+": what came of it is on record", func() bool {
+					return slices.ContainsFunc(h.log.all(), func(e audit.Event) bool {
+						return e.Kind == audit.Close && e.Result.Error != "" || e.Kind == audit.Change && strings.Contains(e.Detail, "not known to be done")
+					})
+				})
+			}
+		}
+	}
+}
+
+// However often a detached exec is started at the same moment, it begins once.
+func TestADetachedExecBeginsOnce(t *testing.T) {
+	for _, rules := range []string{testPolicy, notDB} {
+		h, engine := twoGates(t, "test")
+		h.gate.SetPolicy(mustPolicy(t, rules))
+		a := exchangeRaw(t, h.socket("dev"), acts["exec -d"])
+		start := verbed(post("/v1.51/exec/"+madeIn([]byte(a.body))+"/start", `{"Detach":true}`))
+		socket := h.socket("dev")
+		var well atomic.Int32
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				if a := exchangeRaw(t, socket, start); a.status < 300 {
+					well.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		if well.Load() != 1 || len(engine.changes()) != 2 {
+			t.Errorf("%d were told that it began, and the Engine was asked %q", well.Load(), engine.changes())
 		}
 	}
 }
