@@ -124,23 +124,30 @@ func TestWhatWasDoneOnTermsIsOnRecordWithItsContainer(t *testing.T) {
 func TestAHostThatFitsNothingIsNotAskedForEver(t *testing.T) {
 	for _, status := range []int{http.StatusPreconditionFailed, http.StatusNotFound} {
 		for act := range acts {
-			var asked []string
+			var mu sync.Mutex
+			asked := 0
 			lying := engineThat(t, func(w http.ResponseWriter, r *http.Request) {
 				io.Copy(io.Discard, r.Body)
-				path := strings.TrimPrefix(r.URL.Path, "/v1.51")
 				if r.Method == http.MethodGet {
 					io.WriteString(w, `{"Id":"`+webID+`","Name":"/web","Type":"web","Yours":true,"Config":{"Image":"lab/web:1"}}`)
 					return
 				}
-				asked = append(asked, r.Method+" "+path)
+				mu.Lock()
+				asked++
+				mu.Unlock()
 				w.WriteHeader(status)
 				io.WriteString(w, `{"message":"page not found: /jumpsuite/x"}`)
 			})
 			h := oneGate(t, lying, "test", func(g *Gate) { g.FarGate = true })
 			h.gate.SetPolicy(mustPolicy(t, notDB))
-			if a := h.does(act); a.status < 400 || len(asked) > 4 {
-				t.Errorf("%s: got %d %s after %q", act, a.status, a.body, asked)
+			if a := h.does(act); a.status < 400 {
+				t.Errorf("%s: got %d %s", act, a.status, a.body)
 			}
+			mu.Lock()
+			if asked > 4 {
+				t.Errorf("%s: asked %d times", act, asked)
+			}
+			mu.Unlock()
 			if all := h.log.all(); len(all) < 2 || len(all) > 6 {
 				t.Errorf("%s: recorded %+v", act, all)
 			}
