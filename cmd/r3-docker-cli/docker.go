@@ -62,8 +62,14 @@ func newDocker(g *gate) *docker {
 		panic(err) // no option of ours is there to fail
 	}
 	d := &docker{DockerCli: streams, gate: g, config: configfile.New(""), headers: map[string]string{}, patience: tablePatience}
-	d.connect = sync.OnceValues(d.connectOnce)
+	d.connectUntil(context.Background())
 	return d
+}
+
+// connectUntil has the client made when it is wanted first, unless ctx has ended.
+// Docker's own commands ask for it without a context.
+func (d *docker) connectUntil(ctx context.Context) {
+	d.connect = sync.OnceValues(func() (*client.Client, command.ServerInfo) { return d.connectOnce(ctx) })
 }
 
 // http leads to the gate. The client library takes its dialler for streams from
@@ -117,9 +123,9 @@ func (w watched) Read(p []byte) (int, error) {
 
 // connectOnce makes the client, and asks the gate which version the Engine
 // speaks. When that fails, so will what comes next, and it will say why.
-func (d *docker) connectOnce() (*client.Client, command.ServerInfo) {
+func (d *docker) connectOnce(ctx context.Context) (*client.Client, command.ServerInfo) {
 	c := d.client()
-	ping, err := c.Ping(context.Background())
+	ping, err := c.Ping(ctx)
 	if err != nil {
 		return c, command.ServerInfo{}
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -98,6 +99,8 @@ func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"message":"page not found"}`, http.StatusNotFound)
 	case path == "/jumpsuite/hosts":
 		io.WriteString(w, f.list)
+	case path == "/_ping" && host == "i-7":
+		<-f.slow
 	case path == "/_ping":
 	case host == "i-4":
 		<-f.slow
@@ -459,6 +462,26 @@ func TestWhatIsTheGatesFaultEndsWithDockersOwnCode(t *testing.T) {
 	_, g := newFleet(t)
 	if got := typed(t, g, "-H", "i-9", "ps"); got.code != exitOurs || !strings.Contains(got.err, "not connected to Session Manager") {
 		t.Errorf("got %+v, want exit %d", got, exitOurs)
+	}
+}
+
+// The first question, which docker asks before all else, is one to the host.
+func TestAHostThatHangsIsInterruptedAtOnce(t *testing.T) {
+	f, g := newFleet(t)
+	defer close(f.slow)
+	d := newDocker(g)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan int, 1)
+	go func() { ended <- d.report(d.execute(ctx, []string{"-H", "i-7", "ps"})) }()
+	f.until(t, "i-7 HEAD /_ping", 1)
+	cancel(&interrupted{syscall.SIGINT})
+	select {
+	case code := <-ended:
+		if code != 130 {
+			t.Errorf("it ended with %d, want 130", code)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it goes on")
 	}
 }
 

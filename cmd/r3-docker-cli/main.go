@@ -72,6 +72,7 @@ func (d *docker) cutOff() int {
 
 // execute finds out what is asked for, and does it.
 func (d *docker) execute(ctx context.Context, args []string) error {
+	d.connectUntil(ctx)
 	root := newRoot(d)
 	rest, err := globals(root, d, args)
 	if err != nil {
