@@ -41,7 +41,8 @@ const (
 	maxStrangers        = 64
 	// maxUnknown bounds what arrives in a carrier before somebody has said who he
 	// is, in bytes: streams that wait, and those that were refused and that the other
-	// side does not close, keep it. A handshake takes some 2,000.
+	// side does not close, keep it. A handshake takes some 2,000, and there may be 64
+	// carriers in which nobody has.
 	maxUnknown = 4 << 20
 	// strangerTime is how long a carrier may be open in which nobody said who he is.
 	strangerTime = time.Minute
@@ -439,6 +440,8 @@ func (s *stream) explain(err error) error {
 		return fmt.Errorf("the carrier has ended: %w", s.rec.why())
 	}
 	switch {
+	case errors.Is(err, yamux.ErrTimeout) && s.server != nil && s.closed():
+		return net.ErrClosed
 	case errors.Is(err, yamux.ErrTimeout):
 		return os.ErrDeadlineExceeded // which TLS takes for what it is: one may try again
 	case errors.Is(err, yamux.ErrConnectionReset):
@@ -490,10 +493,25 @@ func unixNano(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// Close closes both directions.
+// Close closes both directions. On the host nothing is read any more; on the jump
+// server, what the host still sends is.
 func (s *stream) Close() error {
 	s.close.Do(func() { close(s.patience.closed) })
-	return s.Stream.Close()
+	err := s.Stream.Close()
+	if s.server != nil {
+		s.Stream.SetReadDeadline(time.Unix(1, 0)) // who does not close his end keeps no Read waiting
+	}
+	return err
+}
+
+// closed reports whether Close was called.
+func (s *stream) closed() bool {
+	select {
+	case <-s.patience.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 // ReadFrom copies in pieces of just the size that fits a record.

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -50,6 +51,61 @@ func TestWhoSaysNothingKeepsNobodyOutForGood(t *testing.T) {
 	defer c.Close()
 	if _, err := c.Welcome(); err != nil {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Neither end waits for longer than a handshake may take, whatever the other does:
+// the end of a carrier's stream ends no Read of it.
+func TestAHandshakeThatDoesNotGoOnIsOver(t *testing.T) {
+	ended := make(chan error, 1)
+	r := newRigOf(t, nil, func(r *rig, s net.Conn) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, _, err := Accept(ctx, s, r.hostID, r.decide)
+		ended <- err
+	})
+	silent := r.open()
+	defer silent.Close()
+	for _, what := range []string{"the host's", "the jump server's"} {
+		select {
+		case err := <-ended:
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: got %v", what, err)
+			}
+		case <-time.After(patient):
+			t.Fatalf("%s goes on", what)
+		}
+		if what == "the host's" {
+			deaf := newRigOf(t, nil, func(*rig, net.Conn) { <-t.Context().Done() })
+			s := deaf.open()
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+				defer cancel()
+				_, err := Client(ctx, s, Identity{Key: r.jump, Trusted: only(r.host)}, hello)
+				ended <- err
+			}()
+		}
+	}
+}
+
+// A stream that the host closes, as its policy was changed, is over there, whatever
+// the jump server does.
+func TestAStreamThatTheHostClosesIsNotReadOn(t *testing.T) {
+	ended := make(chan error, 1)
+	r := newRigOf(t, nil, func(_ *rig, s net.Conn) {
+		time.AfterFunc(20*time.Millisecond, func() { s.Close() })
+		_, err := s.Read(make([]byte, 1))
+		ended <- err
+	})
+	s := r.open() // and is not closed
+	defer s.Close()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(patient):
+		t.Fatal("its Read goes on")
 	}
 }
 

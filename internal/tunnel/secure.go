@@ -63,6 +63,8 @@ func meet(ctx context.Context, stream net.Conn, id Identity, versions ...string)
 func (c *Conn) handshake(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, handshakeTime, errSlow)
 	defer cancel()
+	// TLS closes the stream then, which ends no Read of a carrier's: the other end may go on.
+	defer context.AfterFunc(ctx, func() { c.raw.SetReadDeadline(time.Unix(1, 0)) })()
 	err := c.tls.HandshakeContext(ctx)
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
