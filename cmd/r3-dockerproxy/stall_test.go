@@ -464,3 +464,40 @@ func (c *deaf) Close() error {
 	}
 	return c.Conn.Close()
 }
+
+// As many sessions as there may be, each with as much in it as may arrive before
+// anybody has said who he is.
+func TestStallsOfStrangersTakeNoMoreMemoryThanThereIs(t *testing.T) {
+	if os.Getenv("R3_TEST_STALLS") == "" {
+		t.Skip("it takes minutes: R3_TEST_STALLS=1")
+	}
+	rig := newStallRig(t)
+	before := rig.gate.use()
+	for range maxCarriers {
+		c := rig.carrier(t)
+		for i := range 12 {
+			s, err := c.Open(t.Context())
+			if err != nil {
+				break
+			}
+			if i >= 8 { // those before are looked at, and these wait
+				go s.Write(make([]byte, 240<<10))
+			}
+		}
+	}
+	most := before
+	for range 100 {
+		time.Sleep(100 * time.Millisecond)
+		if u := rig.gate.use(); u.memory > most.memory {
+			most = u
+		}
+	}
+	t.Logf("before: %+v; at most: %+v", before, most)
+	if most.memory > 200<<10 {
+		t.Errorf("%d kB for those who have not said who they are", most.memory)
+	}
+	time.Sleep(70 * time.Second)
+	settles(t, rig, before)
+	time.Sleep(3 * time.Minute)
+	t.Logf("three minutes later: %+v", rig.gate.use())
+}

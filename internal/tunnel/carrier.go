@@ -43,7 +43,7 @@ const (
 	// is, in bytes: streams that wait, and those that were refused and that the other
 	// side does not close, keep it. A handshake takes some 2,000, and there may be 64
 	// carriers in which nobody has.
-	maxUnknown = 4 << 20
+	maxUnknown = 1 << 20
 	// strangerTime is how long a carrier may be open in which nobody said who he is.
 	strangerTime = time.Minute
 
