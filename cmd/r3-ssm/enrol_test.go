@@ -90,6 +90,9 @@ func TestAJumpServerThatMayNotPublishFetches(t *testing.T) {
 			t.Errorf("%q is not said: %s", want, out.String())
 		}
 	}
+	if strings.Contains(out.String(), "add ssm:PutParameter") || cli.ExitCode(err) != cli.ExitUnavailable {
+		t.Errorf("the role is to get the right that it must not have, or it ends with %d: %s", cli.ExitCode(err), out.String())
+	}
 	there, kerr := keys.Store{Dir: filepath.Join(dir, first), Owner: os.Geteuid()}.Public()
 	if kerr != nil {
 		t.Fatal(kerr)

@@ -135,15 +135,19 @@ func (m Machine) publish(ctx context.Context, published string) error {
 	_, err = m.API.PutParameter(ctx, &ssm.PutParameterInput{
 		Name: aws.String(m.own()), Value: aws.String(value), Type: types.ParameterTypeString, Overwrite: aws.Bool(true),
 	})
-	if err != nil {
+	switch {
+	case err != nil && m.Role == keys.JumpServers:
 		return &PublishError{Name: m.own(), Value: value, Region: m.Region, Err: err}
+	case err != nil:
+		return fmt.Errorf("publish this machine's keys as %s: %w", m.own(), err)
 	}
 	return nil
 }
 
-// PublishError is a machine's keys that could not be published. A jump server may
-// not do that by itself, as packaging/iam has it: an administrator does, who has the
-// right to, once for each key.
+// PublishError is a jump server's keys that could not be published. It may not do
+// that by itself, as packaging/iam has it: an administrator does, who has the right to,
+// once for each key. So it does not unwrap: what to do is not what AWS's refusal asks
+// for elsewhere, to give the role the right.
 type PublishError struct {
 	Name, Value, Region string
 	Err                 error
@@ -153,8 +157,8 @@ func (e *PublishError) Error() string {
 	return fmt.Sprintf("publish this machine's keys as %s: %v", e.Name, e.Err)
 }
 
-// Unwrap is what AWS said.
-func (e *PublishError) Unwrap() error { return e.Err }
+// ExitCode is 69, that of what AWS does not do.
+func (e *PublishError) ExitCode() int { return 69 }
 
 // Hint is what to do about it.
 func (e *PublishError) Hint() string {
@@ -234,14 +238,17 @@ func (m Machine) Forget(ctx context.Context) error {
 	if errors.As(err, &none) {
 		err = nil
 	}
-	if err != nil {
+	switch {
+	case err != nil && m.Role == keys.JumpServers:
 		err = &ForgetError{Name: m.own(), Region: m.Region, Err: err}
+	case err != nil:
+		err = fmt.Errorf("take back this machine's keys, %s: %w", m.own(), err)
 	}
 	return errors.Join(err, m.Store.Forget(m.others(), m.place()))
 }
 
-// ForgetError is a machine's keys that are still published: a jump server may not take
-// its own back.
+// ForgetError is a jump server's keys that are still published: it may not take its own
+// back. As PublishError it does not unwrap.
 type ForgetError struct {
 	Name, Region string
 	Err          error
@@ -251,8 +258,8 @@ func (e *ForgetError) Error() string {
 	return fmt.Sprintf("take back this machine's keys, %s: %v", e.Name, e.Err)
 }
 
-// Unwrap is what AWS said.
-func (e *ForgetError) Unwrap() error { return e.Err }
+// ExitCode is 69, that of what AWS does not do.
+func (e *ForgetError) ExitCode() int { return 69 }
 
 // Hint is what to do about it.
 func (e *ForgetError) Hint() string {
