@@ -3,13 +3,17 @@ package dockerproxy
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"jumpsuite/internal/audit"
 	"jumpsuite/policy"
@@ -160,7 +164,7 @@ func guessedRules(r *rand.Rand) string {
 	one := func(list ...string) string { return list[r.IntN(len(list))] }
 	all := testPolicy[:strings.Index(testPolicy, "rules:\n")] + "rules:\n"
 	for i := range 1 + r.IntN(6) {
-		action := one("docker.start", "docker.run", "docker.stop", "docker.rm", "docker.start, docker.run")
+		action := one("docker.start", "docker.run", "docker.stop", "docker.rm", "docker.start, docker.run", "docker.stop, docker.rm, docker.start")
 		effect := one("allow", "allow", "deny")
 		rule := fmt.Sprintf("  - {name: r%d, effect: %s, principals: [%s], actions: [%s], environments: [test]", i, effect, one("user:dev", "user:dev", "user:other", "group:ops"), action)
 		if !strings.Contains(action, "run") && r.IntN(2) == 0 {
@@ -222,7 +226,9 @@ func TestTermsOfOwnersAreWhatALookWouldHaveAllowed(t *testing.T) {
 			}
 			return &offer{terms: &terms{Any: []policy.Terms{rules}, Yours: true}, again: func(t *target) policy.Request { return x.question(a, t.resource()) }}
 		}
-		for act, o := range map[string]*offer{"start": x.ownersTerms(false), "kill": x.ownersTerms(true), "stop": mine(policy.DockerStop), "rm": mine(policy.DockerRm)} {
+		offers := map[string]*offer{"start": x.ownersTerms(false), "kill": x.ownersTerms(true), "stop": mine(policy.DockerStop), "rm": mine(policy.DockerRm)}
+		for _, act := range slices.Sorted(maps.Keys(offers)) {
+			o := offers[act]
 			if o == nil {
 				continue
 			}
@@ -345,6 +351,152 @@ func TestADetachedExecBeginsOnce(t *testing.T) {
 		all.Wait()
 		if well.Load() != 1 || len(engine.changes()) != 2 {
 			t.Errorf("%d were told that it began, and the Engine was asked %q", well.Load(), engine.changes())
+		}
+	}
+}
+
+// What acts is asked of no host while it can be meant on several, and goes by an id
+// then.
+func TestNothingIsDoneToANameThatSeveralHostsHave(t *testing.T) {
+	for act, request := range acts {
+		for _, lies := range []bool{false, true} {
+			c := newCluster(t)
+			c.Fleet.SetPolicy(mustPolicy(t, notDB))
+			if lies { // i-2 has what only i-1 has, it says
+				request = strings.Replace(request, "/web", "/only1", 1)
+				c.engines["i-2"].names["only1"] = id("be")
+			}
+			if a := c.ask("dev", request); a.status != http.StatusConflict || !strings.Contains(a.body, "can be several containers") {
+				t.Errorf("%s: got %d %s", act, a.status, a.body)
+			}
+			for host, e := range c.engines {
+				for line := range strings.SplitSeq(e.requests(), "\n") {
+					if line != "" && !strings.HasPrefix(line, "GET ") {
+						t.Errorf("%s: %s was asked %q", act, host, line)
+					}
+				}
+			}
+			if all := c.log.all(); len(all) != 1 || all[0].Verdict != audit.Deny {
+				t.Errorf("%s: recorded %+v", act, all)
+			}
+		}
+	}
+}
+
+// However often it is asked for what is dropped, or made ready and not used: nothing
+// is left of it but a few streams to each host.
+func TestNothingIsLeftOfWhatWasAskedForInVain(t *testing.T) {
+	packed()
+	for _, tt := range []struct {
+		name, rules string
+		requests    []string
+	}{
+		{"answers of several", "", asVerb("logs", "", get("/v1.51/containers/web/logs?stdout=1"))},
+		{"an answer that is refused", "  - {name: no-logs, effect: deny, principals: [user:dev], actions: [docker.logs], environments: [test], container-types: [web]}\n", asVerb("logs", "i-1", get("/v1.51/containers/web/logs?stdout=1"))},
+		{"streams for a run", "", asVerb("run", "i-1", post("/v1.51/containers/create", `{"Image":"lab/web:1"}`))},
+		{"streams for a start", "", asVerb("start", "i-1", get("/v1.51/containers/stopped/json"))},
+		{"an exec that is not started", "", asVerb("exec", "i-1", post("/v1.51/containers/web/exec", execHere))},
+		{"a detached exec that is not started", "", asVerb("exec", "i-1", post("/v1.51/containers/web/exec", execDetached))},
+		{"an exec that does not fit", strings.ReplaceAll(apart, "db", "web"), asVerb("exec", "i-1", post("/v1.51/containers/web/exec", execHere))},
+		{"a start that does not fit", strings.ReplaceAll(apart, "db", "web"), asVerb("start", "i-1", post("/v1.51/containers/web/start", ""))},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDistant(t, 3)
+				defer d.close()
+				d.engines["i-2"].names["web"] = strings.Repeat("8", 64)
+				d.fleet.SetPolicy(mustPolicy(t, testPolicy+tt.rules))
+				after := func(n int) int {
+					for range n {
+						d.does("dev", tt.requests...)
+					}
+					time.Sleep(begunTime + time.Minute)
+					synctest.Wait()
+					return runtime.NumGoroutine()
+				}
+				few, many := after(12), after(48)
+				if many > few+maxIdle { // how many streams are kept depends on who was first
+					t.Errorf("%d goroutines after a few times, %d after many", few, many)
+				}
+			})
+		})
+	}
+}
+
+// Through two gates, whatever the jump server's rules are: what reaches the Engine is
+// what that one's policy allows for the container that it is, and is being recorded
+// where that obliges to it. And what it allows is done.
+func TestWhatReachesTheEngineIsWhatTheJumpServerAllowsForTheContainer(t *testing.T) {
+	r := rand.New(rand.NewPCG(2026, 1123))
+	done, refused, taped := map[string]int{}, map[string]int{}, 0
+	for range 80 {
+		rules := guessedRules(r)
+		for _, a := range []string{"docker.run", "docker.stop", "docker.rm"} { // of some rules that say it
+			if r.IntN(2) == 0 && !strings.Contains(rules, "images: ['*']") {
+				rules = strings.ReplaceAll(rules, "["+a+"]", "[docker.exec]")
+			}
+		}
+		lines := strings.Split(rules, "\n")
+		for i, l := range lines {
+			if strings.Contains(l, "effect: allow") && strings.Contains(l, "[docker.exec]") && !strings.Contains(l, "record:") && r.IntN(4) == 0 {
+				lines[i] = strings.TrimSuffix(l, "}") + ", record: output}"
+			}
+		}
+		rules = strings.Join(lines, "\n")
+		for _, act := range slices.Sorted(maps.Keys(acts)) {
+			var mu sync.Mutex
+			recorded := 0
+			h, engine := tapedGates(t, "test", func(s Session) {
+				if s.Caller.Key == "" {
+					mu.Lock()
+					recorded++
+					mu.Unlock()
+				}
+			})
+			web := &target{}
+			web.ID, web.Name, web.Config.Image, web.Config.Labels = webID, "/web", "lab/web:1", map[string]string{ecsFamilyLabel: "web"}
+			if r.IntN(2) == 0 {
+				h.owned()
+				web.yours, web.lease = true, &lease{Kind: leaseMade, Container: webID, Image: "lab/web:1"}
+			}
+			h.gate.SetPolicy(mustPolicy(t, rules))
+			x := &exchange{gate: h.gate, conn: &connection{gate: h.gate, caller: callerCalled("dev")}}
+			q, able := x.questionOn(web), act == "start" || web.yours
+			switch act {
+			case "exec", "exec -d":
+				q, able = x.question(policy.DockerExec, web.resource()), true
+				q.Exec = &policy.Exec{Argv: []string{"cat"}, Detach: act == "exec -d"}
+			case "stop":
+				q = x.question(policy.DockerStop, web.resource())
+			case "rm":
+				q = x.question(policy.DockerRm, web.resource())
+			}
+			d := x.decide(q)
+			record := d.Obligations.Record != policy.RecordNothing
+			want := d.Allowed() && able && !(record && (act == "exec -d" || act == "start" && web.made()))
+			a := h.does(act)
+			if got := len(engine.changes()) > 0; got && !want || (a.status < 400) != want {
+				t.Fatalf("%s of one that is the caller's: %v, by\n%s\ngot %d %s, the Engine was asked %q; the decision is %v by %s, recording %v", act, web.yours, rules, a.status, a.body, engine.changes(), d.Effect(), d.Rule(), record)
+			}
+			mu.Lock()
+			if want && record && act == "exec" && recorded != 1 {
+				t.Fatalf("%s, by\n%s\nis to be recorded, and was %d times", act, rules, recorded)
+			}
+			taped += recorded
+			mu.Unlock()
+			if want {
+				done[act]++
+			} else {
+				refused[act]++
+			}
+		}
+	}
+	if taped < 2 {
+		t.Errorf("%d were recorded: the guesses are bad ones", taped)
+	}
+	for act := range acts {
+		if done[act] < 2 || refused[act] < 2 {
+			t.Errorf("%s: %d were done and %d refused: the guesses are bad ones", act, done[act], refused[act])
 		}
 	}
 }
