@@ -77,7 +77,7 @@ type target struct {
 // find resolves what the path calls a container to the one it means now.
 func (x *exchange) find() (*target, error) {
 	if x.seen != nil {
-		return x.seen.target, nil
+		return x.seen.target, x.agreed(x.seen.target)
 	}
 	t, err := x.lookup(x.ref, nil)
 	if err = x.found(t, err); err == nil {

@@ -73,7 +73,7 @@ func (x *exchange) mine() (*target, policy.Request, error) {
 // caller is attached to it: that host's gate lets nobody attach to what is another's,
 // and looks again.
 func (x *exchange) attachedTo() *target {
-	if !x.gate.FarGate {
+	if !x.gate.FarGate || x.terms != nil {
 		return nil
 	}
 	t := x.gate.recall(x.ref)

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -90,6 +91,9 @@ func termsIn(value string) (*terms, error) {
 	if err := d.Decode(s); err != nil {
 		return nil, err
 	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("something comes after them")
+	}
 	return s, nil
 }
 
@@ -108,9 +112,9 @@ func (x *exchange) agreed(t *target) error {
 }
 
 // unseen reports whether it is a container on another host, of which nothing is known
-// that counts.
+// that counts. Who has been asked on terms himself looks, and holds it against them.
 func (x *exchange) unseen() bool {
-	return x.gate.FarGate && x.seen == nil && !x.unfit && isRef(x.ref)
+	return x.gate.FarGate && x.seen == nil && !x.unfit && x.terms == nil && isRef(x.ref)
 }
 
 // ownersTerms are those on which whoever made or started a container may use it, if

@@ -500,3 +500,17 @@ func TestWhatReachesTheEngineIsWhatTheJumpServerAllowsForTheContainer(t *testing
 		}
 	}
 }
+
+// Terms are not lost on the way through a gate that leads to another one.
+func TestTermsHoldThroughAGateInBetween(t *testing.T) {
+	for act, request := range acts {
+		h, engine := twoGates(t, "test")
+		h.owned()
+		jump := Caller{UID: 1001, Principal: principal("dev", "jump2")}
+		between := h.serveAs("between", jump)
+		request = strings.Replace(on(request, "X-Jumpsuite-Outlook: 1", "X-Jumpsuite-Terms: "+(&terms{}).encoded()), "/v1.51/", "/v1.51/jumpsuite/", 1)
+		if a := exchangeRaw(t, between, request); a.status != http.StatusPreconditionFailed || len(engine.changes()) > 0 {
+			t.Errorf("%s: got %d %s, and the Engine was asked %q", act, a.status, a.body, engine.changes())
+		}
+	}
+}

@@ -272,6 +272,7 @@ func TestTermsAreForGates(t *testing.T) {
 		{"no base64", far, "!", http.StatusBadRequest},
 		{"nothing that would do", far, raw(`{"Any":[]}`), http.StatusPreconditionFailed},
 		{"rules for nothing", far, raw(`{"Any":[[]]}`), http.StatusPreconditionFailed},
+		{"what comes after them", far, raw(`{"Any":[[{"Effect":"allow"}]]}{"Yours":true}`), http.StatusBadRequest},
 		{"an effect that there is not", far, raw(`{"Any":[[{"Effect":"audit"}]]}`), http.StatusBadRequest},
 		{"a member that there is not", far, raw(`{"Any":[[{"Effect":"allow"}]],"Unless":1}`), http.StatusBadRequest},
 		{"a rule with a member that there is not", far, raw(`{"Any":[[{"Effect":"allow","Hosts":["x"]}]]}`), http.StatusBadRequest},
