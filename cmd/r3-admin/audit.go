@@ -349,6 +349,8 @@ func note(e audit.Event) string {
 		return ending(e.Result)
 	case e.Decides() && e.Verdict == audit.Deny:
 		return strings.TrimSpace("rule " + e.Rule + " " + e.Detail)
+	case e.Kind == audit.Change && e.Detail != "": // which command it is about the decision says
+		return e.Detail
 	case len(e.Argv) > 0:
 		return strings.Join(e.Argv, " ")
 	}

@@ -118,3 +118,13 @@ func TestAReplayEndsWhenItIsInterrupted(t *testing.T) {
 		t.Errorf("the terminal is left as it was: %q", out.String())
 	}
 }
+
+func TestAChangeSaysWhatHasChanged(t *testing.T) {
+	e := audit.Event{Kind: audit.Change, Verdict: audit.Allow, Argv: []string{"id"}, Detail: "the host's gate refused, rule gate"}
+	if got := note(e); got != e.Detail {
+		t.Errorf("got %q", got)
+	}
+	if e.Kind = audit.Open; note(e) != "id" {
+		t.Errorf("an open: got %q", note(e))
+	}
+}
