@@ -514,3 +514,20 @@ func TestTermsHoldThroughAGateInBetween(t *testing.T) {
 		}
 	}
 }
+
+// Terms of any length are held: what no header can have is looked at instead.
+func TestLongTermsAreHeld(t *testing.T) {
+	for n := 200; n < 216; n++ { // some 208 fit
+		var types strings.Builder
+		for i := range n {
+			fmt.Fprintf(&types, "db-%08d, ", i)
+		}
+		for kind, want := range map[string]int{"db": http.StatusNotModified, "web": http.StatusForbidden} {
+			h, _ := twoGates(t, "test")
+			h.gate.SetPolicy(mustPolicy(t, strings.Replace(notDB, "[db]", "["+types.String()+kind+"]", 1)))
+			if a := h.does("start"); a.status != want {
+				t.Errorf("%d and %s: got %d %s", n, kind, a.status, a.body)
+			}
+		}
+	}
+}
