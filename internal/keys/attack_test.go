@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,6 +47,39 @@ func TestNoRevocationIsLostToAnother(t *testing.T) {
 	}
 	if n := len(set.Entries()); n != 16 {
 		t.Errorf("%d are trusted, want 16", n)
+	}
+}
+
+// The lists are there for all to read, and who can read a file or a folder can lock it.
+func TestNobodyHoldsUpARevocation(t *testing.T) {
+	s := newStore(t)
+	for _, e := range []func(Entry) error{s.Trust, s.Revoke} {
+		if err := e(Entry{other(t), "i-x"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{s.Admin, s.admin(trustedFile), s.admin(revokedFile)} {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Revoke(Entry{other(t), "i-y"}) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for who has locked what he may read")
+	}
+	if info, err := os.Stat(s.own(lockFile)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the lock itself: %v, %v; want it for the owner alone", info, err)
 	}
 }
 

@@ -176,21 +176,25 @@ func (s Store) temporary(path string, b []byte, mode os.FileMode) (name string, 
 	return f.Name(), nil
 }
 
-// lock keeps others from changing what is in a folder until unlock is called. It is
-// made where it is not there.
-func lock(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
+// lockFile is in this machine's own folder, which nobody else can look into: a lock
+// needs no more than to open a file, and whoever holds one holds up a revocation.
+const lockFile = ".lock"
+
+// lock keeps others from changing keys and lists until unlock is called.
+func (s Store) lock() (unlock func(), err error) {
+	path := s.own(lockFile)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	d, err := os.Open(dir)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
+		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
-		d.Close()
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return func() { d.Close() }, nil
+	return func() { f.Close() }, nil
 }
 
 // folder makes sure that nobody but the owner can put files into a folder, or take
@@ -344,7 +348,7 @@ func (e *NotYetError) ExitCode() int { return 73 }
 // that into use, and done is true. now stands for the clock, which does not count where
 // there is no overlap: it may have been ahead when the key was made.
 func (s Store) Rotate(now time.Time, overlap time.Duration) (done bool, err error) {
-	unlock, err := lock(or(s.Dir, Folder))
+	unlock, err := s.lock()
 	if err != nil {
 		return false, err
 	}
@@ -650,7 +654,7 @@ func (s Store) Revoke(e Entry) error {
 
 func (s Store) add(name string, e Entry) error {
 	path := s.admin(name)
-	unlock, err := lock(filepath.Dir(path))
+	unlock, err := s.lock()
 	if err != nil {
 		return err
 	}
